@@ -1,0 +1,156 @@
+// The ops on CPU tensors: arguments checked, output made, groups shared out to torch's threads. Implements the schemas
+// that pkpo_kernels/ops.py defines; includes stable headers only, so that one build serves every torch from 2.10 on.
+
+#include <torch/csrc/stable/library.h>
+
+#include "arguments.h"
+#include "cpu/parallel.h"
+#include "cpu/validate.h"
+
+namespace pkpo {
+namespace {
+
+// The batch, its offsets and k read and found in order.
+Groups checked_groups(const Arguments& arguments) {
+  const Groups groups = arguments.groups();
+  const std::string fault = cpu::find_fault(groups, arguments.samples());
+  if (!fault.empty()) fail(arguments.op(), fault);
+  return groups;
+}
+
+// Calls body(first, last) with ranges of the groups, in parallel where there is enough to do.
+template <class Body>
+void for_each_piece(const Groups& groups, int64_t samples, const Body& body) {
+  const int64_t pieces = cpu::piece_count(samples, torch::stable::get_num_threads());
+  if (pieces == 1) return body(0, groups.count);
+  torch::stable::parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
+    body(cpu::piece_begin(groups, begin, pieces), cpu::piece_begin(groups, end, pieces));
+  });
+}
+
+Tensor run_transform(const Arguments& arguments, Baseline baseline) {
+  const Groups groups = checked_groups(arguments);
+  Tensor out = empty(arguments.sample_sizes(), arguments.result_type(), arguments.rewards());
+  const void* rewards = arguments.rewards().const_data_ptr();
+  void* result = out.mutable_data_ptr();
+  for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
+    cpu::transform(groups, baseline, arguments.dtype(), rewards, result, first, last);
+  });
+  return out;
+}
+
+Tensor run_transform_backward(const Arguments& arguments, Baseline baseline, const Tensor& grad) {
+  const Groups groups = checked_groups(arguments);
+  const Tensor gradient = arguments.gradient(grad, arguments.sample_sizes());
+  Tensor out = empty(arguments.sample_sizes(), arguments.result_type(), arguments.rewards());
+  const void* rewards = arguments.rewards().const_data_ptr();
+  const void* gradients = gradient.const_data_ptr();
+  void* result = out.mutable_data_ptr();
+  for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
+    cpu::transform_backward(groups, baseline, arguments.dtype(), gradients, rewards, result, first, last);
+  });
+  return out;
+}
+
+Tensor run_max_at_k(const Arguments& arguments) {
+  const Groups groups = checked_groups(arguments);
+  Tensor out = empty(arguments.group_sizes(), arguments.result_type(), arguments.rewards());
+  const void* rewards = arguments.rewards().const_data_ptr();
+  void* result = out.mutable_data_ptr();
+  for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
+    cpu::max_at_k(groups, arguments.dtype(), rewards, result, first, last);
+  });
+  return out;
+}
+
+Tensor run_max_at_k_backward(const Arguments& arguments, const Tensor& grad) {
+  const Groups groups = checked_groups(arguments);
+  const Tensor gradient = arguments.gradient(grad, arguments.group_sizes());
+  Tensor out = empty(arguments.sample_sizes(), arguments.result_type(), arguments.rewards());
+  const void* rewards = arguments.rewards().const_data_ptr();
+  const void* gradients = gradient.const_data_ptr();
+  void* result = out.mutable_data_ptr();
+  for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
+    cpu::max_at_k_backward(groups, arguments.dtype(), gradients, rewards, result, first, last);
+  });
+  return out;
+}
+
+constexpr const char* kTransform = "pkpo::transform";
+constexpr const char* kTransformBackward = "pkpo::_transform_backward";
+constexpr const char* kMaxAtK = "pkpo::max_at_k";
+constexpr const char* kMaxAtKBackward = "pkpo::_max_at_k_backward";
+
+Tensor transform(const Tensor& rewards, int64_t k, const std::string& baseline) {
+  const Baseline parsed = parse_baseline(kTransform, baseline);
+  return run_transform(Arguments::dense(kTransform, rewards, k, parsed), parsed);
+}
+
+Tensor transform_tensor_k(const Tensor& rewards, const Tensor& k, const std::string& baseline) {
+  const Baseline parsed = parse_baseline(kTransform, baseline);
+  return run_transform(Arguments::dense(kTransform, rewards, k), parsed);
+}
+
+Tensor transform_grouped(const Tensor& rewards, const Tensor& offsets, const Tensor& k, const std::string& baseline) {
+  const Baseline parsed = parse_baseline(kTransform, baseline);
+  return run_transform(Arguments::grouped(kTransform, rewards, offsets, k), parsed);
+}
+
+Tensor transform_backward(const Tensor& grad, const Tensor& rewards, int64_t k, const std::string& baseline) {
+  const Baseline parsed = parse_baseline(kTransformBackward, baseline);
+  return run_transform_backward(Arguments::dense(kTransformBackward, rewards, k, parsed), parsed, grad);
+}
+
+Tensor transform_backward_tensor_k(const Tensor& grad, const Tensor& rewards, const Tensor& k,
+                                   const std::string& baseline) {
+  const Baseline parsed = parse_baseline(kTransformBackward, baseline);
+  return run_transform_backward(Arguments::dense(kTransformBackward, rewards, k), parsed, grad);
+}
+
+Tensor transform_backward_grouped(const Tensor& grad, const Tensor& rewards, const Tensor& offsets, const Tensor& k,
+                                  const std::string& baseline) {
+  const Baseline parsed = parse_baseline(kTransformBackward, baseline);
+  return run_transform_backward(Arguments::grouped(kTransformBackward, rewards, offsets, k), parsed, grad);
+}
+
+Tensor max_at_k(const Tensor& rewards, int64_t k) {
+  return run_max_at_k(Arguments::dense(kMaxAtK, rewards, k, Baseline::none));
+}
+
+Tensor max_at_k_tensor_k(const Tensor& rewards, const Tensor& k) {
+  return run_max_at_k(Arguments::dense(kMaxAtK, rewards, k));
+}
+
+Tensor max_at_k_grouped(const Tensor& rewards, const Tensor& offsets, const Tensor& k) {
+  return run_max_at_k(Arguments::grouped(kMaxAtK, rewards, offsets, k));
+}
+
+Tensor max_at_k_backward(const Tensor& grad, const Tensor& rewards, int64_t k) {
+  return run_max_at_k_backward(Arguments::dense(kMaxAtKBackward, rewards, k, Baseline::none), grad);
+}
+
+Tensor max_at_k_backward_tensor_k(const Tensor& grad, const Tensor& rewards, const Tensor& k) {
+  return run_max_at_k_backward(Arguments::dense(kMaxAtKBackward, rewards, k), grad);
+}
+
+Tensor max_at_k_backward_grouped(const Tensor& grad, const Tensor& rewards, const Tensor& offsets, const Tensor& k) {
+  return run_max_at_k_backward(Arguments::grouped(kMaxAtKBackward, rewards, offsets, k), grad);
+}
+
+}  // namespace
+}  // namespace pkpo
+
+STABLE_TORCH_LIBRARY_IMPL(pkpo, CPU, library) {
+  library.impl("transform", TORCH_BOX(&pkpo::transform));
+  library.impl("transform.tensor_k", TORCH_BOX(&pkpo::transform_tensor_k));
+  library.impl("transform.grouped", TORCH_BOX(&pkpo::transform_grouped));
+  library.impl("_transform_backward", TORCH_BOX(&pkpo::transform_backward));
+  library.impl("_transform_backward.tensor_k", TORCH_BOX(&pkpo::transform_backward_tensor_k));
+  library.impl("_transform_backward.grouped", TORCH_BOX(&pkpo::transform_backward_grouped));
+  library.impl("max_at_k", TORCH_BOX(&pkpo::max_at_k));
+  library.impl("max_at_k.tensor_k", TORCH_BOX(&pkpo::max_at_k_tensor_k));
+  library.impl("max_at_k.grouped", TORCH_BOX(&pkpo::max_at_k_grouped));
+  library.impl("_max_at_k_backward", TORCH_BOX(&pkpo::max_at_k_backward));
+  library.impl("_max_at_k_backward.tensor_k", TORCH_BOX(&pkpo::max_at_k_backward_tensor_k));
+  library.impl("_max_at_k_backward.grouped", TORCH_BOX(&pkpo::max_at_k_backward_grouped));
+}

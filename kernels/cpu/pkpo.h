@@ -1,0 +1,59 @@
+// The CPU kernels' whole interface: plain pointers in, plain pointers out. No torch, no Python, no allocation visible
+// to the caller, no threads: a caller splits [0, groups.count) as it likes and may run the pieces in parallel. What is
+// computed, and why in this form, is in kernels/README.md.
+#pragma once
+
+#include <cstdint>
+
+namespace pkpo {
+
+enum class Baseline { none, loo, loo_1 };
+
+// Element types of rewards. Floating types come out as they went in; bool and integers come out as float32.
+enum class DType { float64, float32, float16, bfloat16, boolean, uint8, int8, int16, int32, int64 };
+
+// A read-only vector of int32 or int64 in the caller's memory; stride 0 repeats one number for every group.
+struct Indices {
+  const void* data = nullptr;
+  bool is_int64 = true;
+  int64_t stride = 1;
+
+  int64_t operator[](int64_t i) const {
+    return is_int64 ? static_cast<const int64_t*>(data)[i * stride] : static_cast<const int32_t*>(data)[i * stride];
+  }
+};
+
+// A batch of reward groups that lie one after another in memory: either every group has `width` samples, or group g has
+// the samples offsets[g] .. offsets[g+1]-1. Group g is weighed for the best of k[g] samples.
+struct Groups {
+  int64_t count = 0;
+  int64_t width = 0;
+  Indices offsets;  // no data: all groups have `width` samples
+  Indices k;
+
+  int64_t begin(int64_t g) const { return offsets.data ? offsets[g] : g * width; }
+  int64_t size(int64_t g) const { return offsets.data ? offsets[g + 1] - offsets[g] : width; }
+};
+
+namespace cpu {
+
+// Each function does the groups [first, last). Sizes, offsets and k >= 1 are the caller's duty; k is clamped here to
+// the number of samples that are present (not NaN), for Baseline::loo to one less.
+
+// out[i], one value a sample: the transformed rewards; 0 where the reward is NaN.
+void transform(const Groups& groups, Baseline baseline, DType dtype, const void* rewards, void* out, int64_t first,
+               int64_t last);
+
+// out[i] = sum_j grad[j] d transform(rewards)[j] / d rewards[i]; floating types only, grad of the rewards' type.
+void transform_backward(const Groups& groups, Baseline baseline, DType dtype, const void* grad, const void* rewards,
+                        void* out, int64_t first, int64_t last);
+
+// out[g], one value a group: the mean over all k-subsets of their largest reward; NaN for a group with no sample.
+void max_at_k(const Groups& groups, DType dtype, const void* rewards, void* out, int64_t first, int64_t last);
+
+// out[i] = grad[g] d max_at_k(rewards)[g] / d rewards[i], g the group of i.
+void max_at_k_backward(const Groups& groups, DType dtype, const void* grad, const void* rewards, void* out,
+                       int64_t first, int64_t last);
+
+}  // namespace cpu
+}  // namespace pkpo

@@ -1,0 +1,60 @@
+"""Finds and loads the compiled libraries; says what is compiled and what serves which device."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+
+from ._version import __version__
+
+CPU_LIBRARY = Path(__file__).parent / "_cpu.so"
+_HOW_TO_BUILD = (
+    "install a C++20 compiler (g++ >= 10 or clang >= 12; Debian and Ubuntu: apt install g++) and then, in the environment "
+    "that has torch and in the source folder of pkpo_kernels: pip install --no-build-isolation --no-deps --force-reinstall ."
+)
+
+cpu_problem: str | None = None  # why the compiled CPU library does not serve; None: it does
+
+
+def load() -> None:
+    """Loads the CPU library, or says once why not and what to do about it. The ops work in either case."""
+    global cpu_problem
+    if not CPU_LIBRARY.exists():
+        cpu_problem = "not built (this installation was made without a C++ compiler or without torch)"
+    else:
+        try:
+            torch.ops.load_library(CPU_LIBRARY)
+        except OSError as error:
+            cpu_problem = f"not usable ({error})"
+    if cpu_problem:
+        warnings.warn(
+            f"pkpo_kernels: the compiled CPU library is {cpu_problem}. The ops work, on the reference in plain torch, "
+            f"several times slower. To build it, {_HOW_TO_BUILD}",
+            stacklevel=3,
+        )
+
+
+def serving() -> dict[str, str]:
+    """Device type -> the backend that its tensors reach."""
+    reference = "reference (plain torch)"
+    devices = {"cpu": reference if cpu_problem else "compiled CPU library"}
+    if torch.accelerator.is_available():
+        devices[torch.accelerator.current_accelerator().type] = reference
+    return devices
+
+
+def info() -> str:
+    """What a bug report needs: versions, what is compiled, what serves each device."""
+    lines = [
+        f"pkpo_kernels     {__version__} ({Path(__file__).parent})",
+        f"torch            {torch.__version__} (CUDA {torch.version.cuda}, HIP {torch.version.hip})",
+        f"python           {sys.version.split()[0]} on {platform.platform()}",
+        f"threads          {torch.get_num_threads()}",
+        f"CPU library      {cpu_problem or CPU_LIBRARY}",
+    ]
+    lines += [f"{device:<16} served by: {backend}" for device, backend in serving().items()]
+    return "\n".join(lines)

@@ -1,0 +1,180 @@
+"""The ops: their schemas, defined once and here, and what holds for every backend: the reference for devices that have no
+kernel, fake tensors, autograd, vmap and autocast.
+
+A backend only implements the schemas for its dispatch key (``csrc/cpu.cpp`` for CPU tensors), so the ops exist without a
+compiler too. Each comes in three forms, told apart by the arguments:
+
+* ``(rewards, k)``: rewards (..., n), k an integer;
+* ``.tensor_k``: the same with k in an integer tensor, () or one value a group;
+* ``.grouped``: rewards (N,) of G groups one after another, offsets (G+1,), k a tensor () or (G,).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import _checks, reference
+from ._autograd import register_linear
+
+library = torch.library.Library("pkpo", "DEF")
+
+# op -> (tensors before offsets and k, keyword arguments)
+_SCHEMAS = {
+    "transform": ("Tensor rewards", ', *, str baseline="loo-1"'),
+    "max_at_k": ("Tensor rewards", ""),
+    "_transform_backward": ("Tensor grad, Tensor rewards", ', *, str baseline="loo-1"'),
+    "_max_at_k_backward": ("Tensor grad, Tensor rewards", ""),
+    "_transform_jvp": ("Tensor tangent, Tensor rewards", ', *, str baseline="loo-1"'),
+    "_max_at_k_jvp": ("Tensor tangent, Tensor rewards", ""),
+}
+for _name, (_tensors, _keywords) in _SCHEMAS.items():
+    for _overload, _form in {
+        "": f"{_tensors}, SymInt k",
+        ".tensor_k": f"{_tensors}, Tensor k",
+        ".grouped": f"{_tensors}, Tensor offsets, Tensor k",
+    }.items():
+        library.define(f"{_name}{_overload}({_form}{_keywords}) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
+
+OPS = {name: getattr(torch.ops.pkpo, name) for name in _SCHEMAS}
+_DENSE = ("default", "tensor_k")
+
+
+# ---------------------------------------------------------------------------------------------- telling the forms apart
+
+
+def _read_a_tensor_k_as_one(packet, tensors: int) -> None:
+    """Left alone, torch takes a k of shape () for the integer it holds: that would wait for the device, and a captured CUDA
+    graph would keep the k it was captured with."""
+    by_schema, tensor_k = packet._op, packet.tensor_k
+
+    def call(*args, **keywords):
+        if len(args) == tensors + 1:
+            k = args[tensors]
+        elif len(args) > tensors or "offsets" in keywords:
+            k = None
+        else:
+            k = keywords.get("k")
+        if isinstance(k, Tensor) and not (len(args) > tensors and "k" in keywords):
+            return tensor_k(*args, **keywords)
+        return by_schema(*args, **keywords)
+
+    packet._op = call
+
+
+for _name, (_tensors, _) in _SCHEMAS.items():
+    _read_a_tensor_k_as_one(OPS[_name], _tensors.count("Tensor"))
+
+
+# ------------------------------------------------------------------------------------------- devices without a kernel
+
+for _name in _SCHEMAS:
+    _dense = getattr(reference, _name.removeprefix("_"))
+    _grouped = getattr(reference, f"{_name.removeprefix('_')}_grouped")
+    library.impl(_name, _dense, "CompositeExplicitAutograd")
+    library.impl(f"{_name}.tensor_k", _dense, "CompositeExplicitAutograd")
+    library.impl(f"{_name}.grouped", _grouped, "CompositeExplicitAutograd")
+
+
+# ------------------------------------------------------------------------------------------------------- fake tensors
+
+
+def _register_fakes(name: str, *, tangent: bool, per_group: bool) -> None:
+    """``tangent``: the first argument is a gradient or a tangent; ``per_group``: the result has one value a group."""
+    op = f"pkpo::{name}"
+
+    def dense(*args, baseline="loo-1"):
+        *_, rewards, k = args
+        _checks.check_dense(op, rewards, k, baseline if "transform" in name else "none")
+        return _result(args[0], rewards, rewards.shape[:-1])
+
+    def grouped(*args, baseline="loo-1"):
+        *_, rewards, offsets, k = args
+        _checks.check_grouped(op, rewards, offsets, k, baseline)
+        return _result(args[0], rewards, torch.Size((offsets.shape[0] - 1,)))
+
+    def _result(first, rewards, groups):
+        if tangent:
+            of_a_gradient = groups if "max_at_k" in name and not per_group else rewards.shape
+            _checks.check_grad(op, first, rewards, of_a_gradient)
+        return rewards.new_empty(groups if per_group else rewards.shape, dtype=_checks.result_dtype(rewards))
+
+    torch.library.register_fake(op, dense, lib=library)
+    torch.library.register_fake(f"{op}.tensor_k", dense, lib=library)
+    torch.library.register_fake(f"{op}.grouped", grouped, lib=library)
+
+
+_register_fakes("transform", tangent=False, per_group=False)
+_register_fakes("max_at_k", tangent=False, per_group=True)
+_register_fakes("_transform_backward", tangent=True, per_group=False)
+_register_fakes("_max_at_k_backward", tangent=True, per_group=False)
+_register_fakes("_transform_jvp", tangent=True, per_group=False)
+_register_fakes("_max_at_k_jvp", tangent=True, per_group=True)
+
+
+# ----------------------------------------------------------------------------------------------------------- autograd
+#
+# The ops are linear in the sorted rewards; the order of the rewards is piecewise constant and has no derivative. So the
+# derivative of an op is its linear map (_jvp) and its transpose (_backward), and theirs are each other.
+
+for _name in ("transform", "max_at_k"):
+    for _overload in (*_DENSE, "grouped"):
+        _op, _vjp, _jvp = (getattr(OPS[name], _overload) for name in (_name, f"_{_name}_backward", f"_{_name}_jvp"))
+        register_linear(library, _op, linear=0, at=0, vjp=_vjp, jvp=_jvp)
+        register_linear(library, _vjp, linear=0, at=1, vjp=_jvp, jvp=_vjp)
+        register_linear(library, _jvp, linear=0, at=1, vjp=_vjp, jvp=_jvp)
+
+
+# --------------------------------------------------------------------------------------------------------------- vmap
+
+
+def _batched(tensor: Tensor, dim: int | None, size: int) -> Tensor:
+    return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+
+
+def _vmap_dense(op):
+    """The batch becomes one more leading dimension."""
+
+    def rule(info, in_dims, *args, **keywords):
+        size = info.batch_size
+        *values, k = args
+        values = [_batched(value, dim, size) for value, dim in zip(values, in_dims)]
+        if isinstance(k, Tensor):
+            groups = values[-1].shape[:-1]
+            k = _batched(k, in_dims[-1], size)
+            k = k.reshape(size, *(k.shape[1:] or (1,) * (len(groups) - 1))).expand(groups)
+        return op(*values, k, **keywords), 0
+
+    return rule
+
+
+def _vmap_grouped(op):
+    """The batches' groups follow one another."""
+
+    def rule(info, in_dims, *args, **keywords):
+        size = info.batch_size
+        *values, offsets, k = (_batched(value, dim, size) for value, dim in zip(args, in_dims))
+        samples, groups = values[-1].shape[1], offsets.shape[1] - 1
+        starts = torch.arange(size, device=offsets.device, dtype=torch.int64).unsqueeze(-1) * samples
+        offsets = torch.cat([(offsets[:, :-1] + starts).flatten(), starts.new_full((1,), size * samples)])
+        k = k.reshape(size, *(k.shape[1:] or (1,))).expand(size, groups).flatten()
+        out = op(*(value.flatten() for value in values), offsets, k, **keywords)
+        return out.unflatten(0, (size, -1)), 0
+
+    return rule
+
+
+for _op in OPS.values():
+    for _overload in _DENSE:
+        torch.library.register_vmap(getattr(_op, _overload), _vmap_dense(getattr(_op, _overload)), lib=library)
+    torch.library.register_vmap(_op.grouped, _vmap_grouped(_op.grouped), lib=library)
+
+
+# ----------------------------------------------------------------------------------------------------------- autocast
+#
+# As for softmax and sum: under autocast, rewards of a half type are transformed in float32, and come out in it.
+
+for _name in ("transform", "max_at_k"):
+    for _overload in (*_DENSE, "grouped"):
+        for _device_type in ("cpu", "cuda", "xpu"):
+            torch.library.register_autocast(getattr(OPS[_name], _overload), _device_type, torch.float32, lib=library)

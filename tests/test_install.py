@@ -1,0 +1,89 @@
+"""The package as it is installed: with and without a compiler, its symbols, its report."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import pkpo_kernels
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*command, **keywords):
+    return subprocess.run(command, check=True, capture_output=True, text=True, **keywords)
+
+
+def test_the_compiled_library_serves_the_cpu():
+    """Where the tests run, a build that failed is a failure."""
+    assert "cpu              served by: compiled CPU library" in pkpo_kernels.info()
+    assert not any("reference" in line for line in pkpo_kernels.info().splitlines() if line.startswith("cpu "))
+
+
+def test_info_command():
+    printed = run(sys.executable, "-m", "pkpo_kernels", "info").stdout
+    assert printed.strip() == pkpo_kernels.info().replace(
+        f"threads          {torch.get_num_threads()}", re.search("threads +[0-9]+", printed)[0]
+    )
+    for expected in (pkpo_kernels.__version__, torch.__version__, "CPU library", "served by"):
+        assert expected in printed
+
+
+def test_only_stable_symbols_from_torch():
+    """The C shim of the LibTorch stable ABI is C: a mangled name of torch, c10 or at would tie the library to one build."""
+    library = ROOT / "pkpo_kernels" / "_cpu.so"
+    symbols = run("nm", "-D", "--undefined-only", str(library)).stdout.split()
+    assert any(symbol == "torch_library_impl" for symbol in symbols)
+    assert not [symbol for symbol in symbols if re.match(r"_ZNK?S?[0-9]*(c10|2at|5torch)", symbol)]
+    shim = [symbol for symbol in symbols if "torch" in symbol]
+    assert all(re.match(r"(aoti_)?torch_\w+$", symbol) for symbol in shim)
+    exported = run("nm", "-D", "--defined-only", "--extern-only", str(library)).stdout
+    assert "pkpo" not in exported, "nothing of ours is exported: it registers itself when loaded"
+
+
+@pytest.fixture(scope="module")
+def wheel_without_compiler(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    archive = run("git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
+    for name in filter(None, archive.split("\0")):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    environment = os.environ | {"CC": "no-such-compiler", "CXX": "no-such-compiler"}
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-build-isolation", "--no-deps")
+    run(*pip, "--target", str(folder / "site"), str(source), env=environment)
+    return folder / "site"
+
+
+def test_install_without_a_compiler(wheel_without_compiler, tmp_path):
+    assert not list(wheel_without_compiler.rglob("*.so"))
+    script = """
+import warnings, torch
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import pkpo_kernels
+    torch.ops.pkpo.transform(torch.eye(3), 2)
+(warning,) = [str(w.message) for w in caught if "pkpo_kernels" in str(w.message)]
+print(warning)
+x = torch.tensor([[0.0, 1.0, 3.0]], requires_grad=True)
+y = torch.ops.pkpo.transform(x, 2)
+y.sum().backward()
+print(y.tolist(), x.grad.tolist())
+print(pkpo_kernels.info())
+"""
+    environment = os.environ | {"PYTHONPATH": str(wheel_without_compiler)}
+    printed = run(sys.executable, "-c", script, env=environment, cwd=tmp_path).stdout
+    assert "apt install g++" in printed and "--no-build-isolation" in printed, "the warning says what to install"
+    assert "[[0.0, 0.3333333432674408, 1.6666666269302368]]" in printed
+    assert "cpu              served by: reference" in printed
+    assert str(wheel_without_compiler) in printed
+
+
+def test_one_version():
+    assert pkpo_kernels.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    assert "0.1.0" not in (ROOT / "pyproject.toml").read_text() + (ROOT / "setup.py").read_text()

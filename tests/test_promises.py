@@ -1,0 +1,208 @@
+"""The bitwise promises, dtypes, and the edges that the mathematics leaves open."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import oracle
+import pytest
+import rewards
+import torch
+from backends import BACKENDS
+
+BASELINES = ("none", "loo", "loo-1")
+every_backend = pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS)
+every_baseline = pytest.mark.parametrize("baseline", BASELINES)
+
+
+def identical(a, b):
+    """Bit for bit: -0 is not 0, and any NaN is any other."""
+    a, b = torch.where(a.isnan(), torch.nan, a), torch.where(b.isnan(), torch.nan, b)
+    integer = {8: torch.int64, 4: torch.int32, 2: torch.int16}[a.element_size()]
+    return a.dtype == b.dtype and torch.equal(a.contiguous().view(integer), b.contiguous().view(integer))
+
+
+def batch(groups, n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(groups, n, generator=generator)
+    x[1::3] = (x[1::3] * 2).round()  # ties, and zeros of both signs
+    x[2::5, ::2] = torch.nan
+    return x
+
+
+@every_baseline
+@every_backend
+@pytest.mark.parametrize("n", [1, 5, 16, 300])
+def test_bits(backend, baseline, n):
+    x = batch(64, n)
+    k = max(1, min(3, n - 1))
+    if baseline == "loo" and k == n:
+        return
+    run = {
+        "transform": lambda x: backend.transform(x, k, baseline=baseline),
+        "max_at_k": lambda x: backend.max_at_k(x, k),
+        "backward": lambda x: backend.transform_backward(torch.ones_like(x), x, k, baseline=baseline),
+    }
+    for name, op in run.items():
+        y = op(x)
+        assert identical(y, op(x)), "same input, same bits"
+        order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
+        assert identical(y[order], op(x[order])), "whatever its place in the batch"
+        for g in range(0, 64, 7):
+            assert identical(y[g], op(x[g])), "whatever the other groups"
+        shuffled = torch.stack([torch.randperm(n, generator=torch.Generator().manual_seed(g)) for g in range(64)])
+        expected = y if name == "max_at_k" else y.gather(1, shuffled)
+        assert identical(expected, op(x.gather(1, shuffled))), "permuting a group permutes its output"
+
+
+@every_baseline
+def test_threads_change_no_bit(two_threads, baseline):
+    x = batch(5000, 16)
+    offsets = torch.cat([torch.zeros(1), torch.randint(0, 40, (4000,)).cumsum(0)]).long()
+    offsets = offsets[offsets <= x.numel()].contiguous()
+    values, k = x.flatten()[: offsets[-1]], torch.tensor(3)
+    op = torch.ops.pkpo.transform
+    two = op(x, 3, baseline=baseline), op(values, offsets, k, baseline=baseline), torch.ops.pkpo.max_at_k(x, 3)
+    torch.set_num_threads(1)
+    one = op(x, 3, baseline=baseline), op(values, offsets, k, baseline=baseline), torch.ops.pkpo.max_at_k(x, 3)
+    assert all(identical(a, b) for a, b in zip(one, two))
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_types_are_the_float32_result_rounded_once(backend, dtype):
+    x = batch(64, 16).to(dtype)
+    for baseline in BASELINES:
+        half = backend.transform(x, 3, baseline=baseline)
+        assert half.dtype == dtype
+        assert identical(half, backend.transform(x.float(), 3, baseline=baseline).to(dtype))
+        grad = torch.randn_like(x)
+        half = backend.transform_backward(grad, x, 3, baseline=baseline)
+        assert identical(half, backend.transform_backward(grad.float(), x.float(), 3, baseline=baseline).to(dtype))
+    assert identical(backend.max_at_k(x, 3), backend.max_at_k(x.float(), 3).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_every_half_value_is_read_and_rounded_as_torch_does(dtype):
+    """baseline none with k = n = 1 is the identity: all 65,536 patterns go in, converted to float32 and back."""
+    every = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype).unsqueeze(-1)
+    y = torch.ops.pkpo.transform(every, 1, baseline="none")
+    assert identical(y, torch.where(every.isnan(), torch.zeros_like(every), every + 0.0))
+    # rounding: max_at_k of two values with k = 1 is their mean, which falls between, on and off the halves
+    generator = torch.Generator().manual_seed(0)
+    bits = torch.randint(-(2**15), 2**15, (100_000, 2), generator=generator).to(torch.int16)
+    pairs = bits.view(dtype)
+    pairs = pairs[pairs.isfinite().all(-1)]
+    mean = torch.ops.pkpo.max_at_k(pairs.float(), 1)
+    assert identical(torch.ops.pkpo.max_at_k(pairs, 1), mean.to(dtype))
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+def test_bool_and_integers_give_the_float32_result(backend, dtype):
+    x = torch.randint(0, 2 if dtype == torch.bool else 9, (64, 12), generator=torch.Generator().manual_seed(0)).to(
+        dtype
+    )
+    x[0], x[1] = 0, 1
+    for k, baseline in itertools.product((1, 2, 5, 11), BASELINES):
+        y = backend.transform(x, k, baseline=baseline)
+        assert identical(y, backend.transform(x.float(), k, baseline=baseline))
+        assert identical(backend.max_at_k(x, k), backend.max_at_k(x.float(), k))
+
+
+def test_large_integers_keep_their_differences():
+    x = torch.tensor([2**40, 2**40 + 1, 2**40 + 3])
+    exact = oracle.transform(x.tolist(), 2, "loo-1")
+    assert torch.ops.pkpo.transform(x, 2).tolist() == pytest.approx([float(v) for v in exact], rel=1e-6)
+
+
+def test_bool_of_any_byte():
+    x = torch.tensor([[0, 1, 2, 255]], dtype=torch.uint8).view(torch.bool)
+    assert torch.equal(torch.ops.pkpo.transform(x, 2), torch.ops.pkpo.transform(torch.tensor([[0.0, 1, 1, 1]]), 2))
+
+
+# -------------------------------------------------------------------------------------------------------------- edges
+
+
+@every_backend
+def test_edges(backend):
+    x = torch.tensor([[0.5, 2.0, -1.0]])
+    mean_of_others = (x.sum() - x) / 2
+    torch.testing.assert_close(backend.transform(x, 1), (x - mean_of_others) / 3)
+    torch.testing.assert_close(backend.transform(x, 1, baseline="none"), x / 3)
+    assert torch.equal(backend.transform(x[:, :1], 1), torch.zeros(1, 1))
+    assert torch.equal(backend.transform(x[:, :1], 1, baseline="none"), x[:, :1])
+    for value in (0.1, -3.0, 1e30):
+        equal = torch.full((2, 7), value)
+        for k in range(1, 8):
+            assert torch.equal(backend.transform(equal, k), torch.zeros(2, 7))
+    assert torch.equal(backend.max_at_k(x, 3), torch.tensor([2.0]))
+
+
+@every_backend
+@every_baseline
+def test_absent_samples_are_left_out(backend, baseline):
+    """Every pattern of NaN in a group of five: the others get what they get alone, with k clamped to them."""
+    values = rewards.gaussian(5)
+    for present in itertools.product((False, True), repeat=5):
+        mask = torch.tensor(present)
+        x = torch.where(mask, values, torch.nan)
+        for k in range(1, 5 if baseline == "loo" else 6):
+            y = backend.transform(x, k, baseline=baseline)
+            assert torch.equal(y[~mask], torch.zeros(5, dtype=x.dtype)[~mask])
+            clamped = oracle.clamp(baseline, sum(present), k)
+            if clamped >= 1:
+                assert identical(y[mask], backend.transform(values[mask], clamped, baseline=baseline))
+            else:
+                assert torch.equal(y, torch.zeros(5, dtype=x.dtype))
+            m = backend.max_at_k(x, k)
+            if mask.any():
+                assert identical(m, backend.max_at_k(values[mask], min(k, sum(present))))
+            else:
+                assert m.isnan()
+
+
+@every_backend
+def test_infinite_rewards_are_the_limit_of_large_ones(backend):
+    """The oracle has 10^30 in their place: what it makes larger than 10^20 must be infinite, the rest as it is."""
+    inf = math.inf
+    groups = [
+        [1.0, 2.0, inf, 3.0, 0.5],
+        [inf, 1.0, inf, 2.0, 0.0],
+        [-inf, 1.0, 5.0, 2.0, 0.0],
+        [-inf, -inf, -inf, 2.0, 0.0],
+        [-inf, 1.0, inf, 2.0, 0.0],
+        [inf] * 5,
+        [-inf] * 5,
+    ]
+    large = Fraction(10) ** 30
+    for values, baseline in itertools.product(groups, oracle.FORMS):
+        for k in range(1, 6):
+            if not oracle.allowed(baseline, 5, k):
+                continue
+            finite = [Fraction(v) if math.isfinite(v) else (1 if v > 0 else -1) * large for v in values]
+            exact = oracle.transform(finite, k, baseline)
+            for dtype in (torch.float32, torch.float64):
+                x = torch.tensor(values, dtype=dtype)
+                y = backend.max_at_k(x, k) if baseline == "max_at_k" else backend.transform(x, k, baseline=baseline)
+                exact_list = [exact] if baseline == "max_at_k" else exact
+                for got, want in zip(y.reshape(-1).tolist(), exact_list, strict=True):
+                    if abs(want) > 10**20:
+                        assert got == math.copysign(inf, want), (values, baseline, k, y)
+                    else:
+                        assert got == pytest.approx(float(want), rel=1e-6, abs=1e-6), (values, baseline, k, y)
+
+
+@every_backend
+def test_an_infinite_gap_of_no_weight_adds_nothing(backend):
+    """No 4-subset has its second largest among the lowest two: loo-1 of the rest is as if these had the third's reward."""
+    x = torch.tensor([-math.inf, -math.inf, 1.0, 2.0, 3.0])
+    assert torch.equal(backend.transform(x, 4), backend.transform(torch.tensor([1.0, 1.0, 1.0, 2.0, 3.0]), 4))
+
+
+@every_backend
+def test_finite_rewards_whose_difference_overflows(backend):
+    big = 1.7e308
+    x = torch.tensor([-big, 0.0, big], dtype=torch.float64)
+    exact = [float(v) for v in oracle.transform(x.tolist(), 2, "loo-1")]
+    assert backend.transform(x, 2).tolist() == pytest.approx(exact, rel=1e-13)

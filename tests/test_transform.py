@@ -1,0 +1,86 @@
+"""transform and max_at_k of dense rewards with an integer k, against exact arithmetic."""
+
+from fractions import Fraction
+
+import oracle
+import pytest
+import rewards
+import torch
+from backends import BACKENDS
+from compare import BOUND, relative_error, relative_error_of
+
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
+every_dtype = pytest.mark.parametrize("dtype", BOUND, ids=["float64", "float32"])
+every_form = pytest.mark.parametrize("form", oracle.FORMS)
+
+
+def call(backend, form, x, *args):
+    x = x.to(BACKENDS[backend].device)
+    if form == "max_at_k":
+        return BACKENDS[backend].max_at_k(x, *args).cpu()
+    return BACKENDS[backend].transform(x, *args, baseline=form).cpu()
+
+
+def report(record_property, backend, form, dtype, error):
+    """Ends up in the table of largest errors at the end of the run; see conftest.py."""
+    record_property("error", (backend, form, str(dtype).removeprefix("torch."), error))
+
+
+@every_form
+@every_dtype
+@every_backend
+def test_every_n_and_k_up_to_12(backend, dtype, form, record_property):
+    worst = 0
+    for n in range(1, 13):
+        x = torch.stack([rewards.for_dtype(kind, n, dtype) for kind in rewards.KINDS])
+        for k in range(1, n + 1):
+            if not oracle.allowed(form, n, k):
+                continue
+            for group, y in zip(x, call(backend, form, x, k)):
+                values = group.tolist()
+                exact = oracle.transform(values, k, form)
+                if form == "max_at_k":
+                    error = relative_error_of(y[None], [exact], scale=Fraction(max(map(abs, values))))
+                else:
+                    error = relative_error_of(y, exact)
+                assert error <= BOUND[dtype], (n, k, values, y)
+                worst = max(worst, error)
+    report(record_property, backend, form, dtype, worst)
+
+
+def large_cases():
+    for n in (13, 16, 63, 64, 100, 257, 1000, 1024, 4097, 65536):
+        for k in sorted({1, 2, 3, 8, n // 2, n - 1, n}):
+            yield n, k
+
+
+@every_form
+@pytest.mark.parametrize("n,k", list(large_cases()))
+def test_large_n(n, k, form, record_property):
+    if not oracle.allowed(form, n, k):
+        return
+    # The oracle takes seconds for 65,536 samples: there, one kind of rewards for every weight that a k has.
+    kinds = rewards.KINDS if n <= 257 else (rewards.gaussian, rewards.few_ones, rewards.offset)
+    kinds = kinds if n <= 4097 else kinds[k % 3 :][:1]
+    for dtype in BOUND:
+        for kind in kinds:
+            x = rewards.for_dtype(kind, n, dtype)
+            order = x.sort().indices
+            numerators, scale = scaled_integers(x[order])
+            exact, denominator = oracle.integers(numerators, k, form, bits=1300 if n > 4097 else None)
+            for backend in BACKENDS:
+                y = call(backend, form, x, k)
+                if form == "max_at_k":
+                    largest = Fraction(max(map(abs, numerators)), scale)
+                    error = relative_error(y[None], [exact], denominator * scale, scale=largest)
+                else:
+                    error = relative_error(y[order], exact, denominator * scale)
+                assert error <= BOUND[dtype], (backend, kind.__name__, dtype)
+                report(record_property, backend, form, dtype, error)
+
+
+def scaled_integers(x):
+    """Floats as integers over one power of two."""
+    ratios = [value.as_integer_ratio() for value in x.tolist()]
+    scale = max(denominator for _, denominator in ratios)
+    return [numerator * (scale // denominator) for numerator, denominator in ratios], scale
