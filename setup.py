@@ -39,8 +39,22 @@ def torch_library():
     )
 
 
+def numpy_module():
+    import pybind11
+
+    return Extension(
+        "pkpo_kernels._numpy",
+        ["csrc/numpy.cpp", *KERNELS],
+        include_dirs=["kernels"],
+        depends=HEADERS,
+        extra_compile_args=[*FLAGS, "-pthread", f"-isystem{pybind11.get_include()}"],
+        extra_link_args=[*LINK_FLAGS, "-pthread"],
+        optional=True,
+    )
+
+
 def extensions():
-    builders = {"torch": torch_library}
+    builders = {"torch": torch_library, "pybind11": numpy_module}
     for requirement, builder in builders.items():
         if importlib.util.find_spec(requirement):
             yield builder()

@@ -167,15 +167,26 @@ class Arguments {
   // rewards (N,), group g being rewards[offsets[g] : offsets[g+1]]; k in a tensor as above.
   static Arguments grouped(const char* op, const Tensor& rewards, const Tensor& offsets, const Tensor& k) {
     Arguments a(op, rewards);
-    if (rewards.dim() != 1) fail(op, "rewards must have shape (N,) with offsets, got ", text(sizes_of(rewards)));
-    a.set_index("offsets", offsets);
-    if (offsets.dim() != 1 || offsets.numel() < 1) {
-      fail(op, "offsets must have shape (G + 1,) for G groups, got ", text(sizes_of(offsets)));
-    }
-    a.offsets_ = offsets;
-    a.count_ = offsets.numel() - 1;
-    a.group_sizes_ = {a.count_};
+    a.set_grouped(offsets);
     a.set_k(k);
+    return a;
+  }
+
+  // Several k at once, for every group; each of them as for one.
+  static Arguments curve(const char* op, const Tensor& rewards, const Sizes& ks) {
+    if (ks.empty()) fail(op, "k must hold at least one integer, got []");
+    for (int64_t k : ks) dense(op, rewards, k, Baseline::none);
+    return dense(op, rewards, ks.front(), Baseline::none);
+  }
+
+  static Arguments curve_grouped(const char* op, const Tensor& rewards, const Tensor& offsets, const Sizes& ks) {
+    if (ks.empty()) fail(op, "k must hold at least one integer, got []");
+    for (int64_t k : ks) {
+      if (k < 1) fail(op, "k must be at least 1, got ", k);
+    }
+    Arguments a(op, rewards);
+    a.set_grouped(offsets);
+    a.k_value_ = ks.front();
     return a;
   }
 
@@ -231,6 +242,17 @@ class Arguments {
     sizes.pop_back();
     count_ = samples() / width_;
     group_sizes_ = std::move(sizes);
+  }
+
+  void set_grouped(const Tensor& offsets) {
+    if (rewards_.dim() != 1) fail(op_, "rewards must have shape (N,) with offsets, got ", text(sizes_of(rewards_)));
+    set_index("offsets", offsets);
+    if (offsets.dim() != 1 || offsets.numel() < 1) {
+      fail(op_, "offsets must have shape (G + 1,) for G groups, got ", text(sizes_of(offsets)));
+    }
+    offsets_ = offsets;
+    count_ = offsets.numel() - 1;
+    group_sizes_ = {count_};
   }
 
   void set_index(const char* name, const Tensor& tensor) const {

@@ -28,11 +28,14 @@ void for_each_piece(const Groups& groups, int64_t samples, const Body& body) {
   });
 }
 
+// A contiguous tensor that a kernel only reads.
+Array read(const Tensor& tensor) { return Array{const_cast<void*>(tensor.const_data_ptr())}; }
+
 Tensor run_transform(const Arguments& arguments, Baseline baseline) {
   const Groups groups = checked_groups(arguments);
   Tensor out = empty(arguments.sample_sizes(), arguments.result_type(), arguments.rewards());
-  const void* rewards = arguments.rewards().const_data_ptr();
-  void* result = out.mutable_data_ptr();
+  const Array rewards = read(arguments.rewards());
+  const Array result{out.mutable_data_ptr()};
   for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
     cpu::transform(groups, baseline, arguments.dtype(), rewards, result, first, last);
   });
@@ -43,9 +46,9 @@ Tensor run_transform_backward(const Arguments& arguments, Baseline baseline, con
   const Groups groups = checked_groups(arguments);
   const Tensor gradient = arguments.gradient(grad, arguments.sample_sizes());
   Tensor out = empty(arguments.sample_sizes(), arguments.result_type(), arguments.rewards());
-  const void* rewards = arguments.rewards().const_data_ptr();
-  const void* gradients = gradient.const_data_ptr();
-  void* result = out.mutable_data_ptr();
+  const Array rewards = read(arguments.rewards());
+  const Array gradients = read(gradient);
+  const Array result{out.mutable_data_ptr()};
   for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
     cpu::transform_backward(groups, baseline, arguments.dtype(), gradients, rewards, result, first, last);
   });
@@ -55,8 +58,8 @@ Tensor run_transform_backward(const Arguments& arguments, Baseline baseline, con
 Tensor run_max_at_k(const Arguments& arguments) {
   const Groups groups = checked_groups(arguments);
   Tensor out = empty(arguments.group_sizes(), arguments.result_type(), arguments.rewards());
-  const void* rewards = arguments.rewards().const_data_ptr();
-  void* result = out.mutable_data_ptr();
+  const Array rewards = read(arguments.rewards());
+  const Array result{out.mutable_data_ptr()};
   for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
     cpu::max_at_k(groups, arguments.dtype(), rewards, result, first, last);
   });
@@ -67,11 +70,25 @@ Tensor run_max_at_k_backward(const Arguments& arguments, const Tensor& grad) {
   const Groups groups = checked_groups(arguments);
   const Tensor gradient = arguments.gradient(grad, arguments.group_sizes());
   Tensor out = empty(arguments.sample_sizes(), arguments.result_type(), arguments.rewards());
-  const void* rewards = arguments.rewards().const_data_ptr();
-  const void* gradients = gradient.const_data_ptr();
-  void* result = out.mutable_data_ptr();
+  const Array rewards = read(arguments.rewards());
+  const Array gradients = read(gradient);
+  const Array result{out.mutable_data_ptr()};
   for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
     cpu::max_at_k_backward(groups, arguments.dtype(), gradients, rewards, result, first, last);
+  });
+  return out;
+}
+
+Tensor run_max_at_k_curve(const Arguments& arguments, const Sizes& ks) {
+  const Groups groups = checked_groups(arguments);
+  Sizes sizes = arguments.group_sizes();
+  sizes.push_back(static_cast<int64_t>(ks.size()));
+  Tensor out = empty(sizes, arguments.result_type(), arguments.rewards());
+  const Array rewards = read(arguments.rewards());
+  const Array result{out.mutable_data_ptr()};
+  const Indices indices{ks.data(), true, 1};
+  for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
+    cpu::max_at_k_curve(groups, indices, sizes.back(), arguments.dtype(), rewards, result, first, last);
   });
   return out;
 }
@@ -125,6 +142,14 @@ Tensor max_at_k_grouped(const Tensor& rewards, const Tensor& offsets, const Tens
   return run_max_at_k(Arguments::grouped(kMaxAtK, rewards, offsets, k));
 }
 
+Tensor max_at_k_curve(const Tensor& rewards, const Sizes& ks) {
+  return run_max_at_k_curve(Arguments::curve(kMaxAtK, rewards, ks), ks);
+}
+
+Tensor max_at_k_curve_grouped(const Tensor& rewards, const Tensor& offsets, const Sizes& ks) {
+  return run_max_at_k_curve(Arguments::curve_grouped(kMaxAtK, rewards, offsets, ks), ks);
+}
+
 Tensor max_at_k_backward(const Tensor& grad, const Tensor& rewards, int64_t k) {
   return run_max_at_k_backward(Arguments::dense(kMaxAtKBackward, rewards, k, Baseline::none), grad);
 }
@@ -150,6 +175,8 @@ STABLE_TORCH_LIBRARY_IMPL(pkpo, CPU, library) {
   library.impl("max_at_k", TORCH_BOX(&pkpo::max_at_k));
   library.impl("max_at_k.tensor_k", TORCH_BOX(&pkpo::max_at_k_tensor_k));
   library.impl("max_at_k.grouped", TORCH_BOX(&pkpo::max_at_k_grouped));
+  library.impl("max_at_k.curve", TORCH_BOX(&pkpo::max_at_k_curve));
+  library.impl("max_at_k.curve_grouped", TORCH_BOX(&pkpo::max_at_k_curve_grouped));
   library.impl("_max_at_k_backward", TORCH_BOX(&pkpo::max_at_k_backward));
   library.impl("_max_at_k_backward.tensor_k", TORCH_BOX(&pkpo::max_at_k_backward_tensor_k));
   library.impl("_max_at_k_backward.grouped", TORCH_BOX(&pkpo::max_at_k_backward_grouped));

@@ -1,15 +1,29 @@
 """Pass@k policy optimization as one fused op.
 
-``import pkpo_kernels`` registers ``torch.ops.pkpo.transform`` and ``torch.ops.pkpo.max_at_k``; what they compute is in
-``pkpo_kernels.reference``, which reads beside the mathematics.
+``import pkpo_kernels`` registers ``torch.ops.pkpo.transform`` and ``torch.ops.pkpo.max_at_k``, and offers functions around
+them that take what people hold. ``pkpo_kernels.numpy`` has the same functions on NumPy arrays and works without torch.
 """
 
-from . import _backends, reference
-from . import ops as _ops  # noqa: F401 - registers torch.ops.pkpo
+from ._info import info
 from ._version import __version__
 
-_backends.load()
+__all__ = ["Grouping", "__version__", "group_by", "info", "max_at_k", "pass_at_k", "reference", "transform"]
 
-info = _backends.info
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as _error:
+    _no_torch = str(_error)
 
-__all__ = ["__version__", "info", "reference"]
+    def __getattr__(name):
+        if name in __all__:
+            raise ImportError(
+                f"pkpo_kernels.{name} needs torch >= 2.10, which cannot be imported here ({_no_torch}); "
+                "pkpo_kernels.numpy works without it"
+            )
+        raise AttributeError(f"module 'pkpo_kernels' has no attribute {name!r}")
+
+else:
+    from . import _backends, reference
+    from .functional import Grouping, group_by, max_at_k, pass_at_k, transform
+
+    _backends.load()

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ._backends import info
+from ._info import info
 
 parser = argparse.ArgumentParser(
     prog="python -m pkpo_kernels", description="Pass@k policy optimization as one fused op."

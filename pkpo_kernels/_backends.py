@@ -1,15 +1,11 @@
-"""Finds and loads the compiled libraries; says what is compiled and what serves which device."""
+"""Finds and loads the compiled libraries of the ops; knows what serves which device."""
 
 from __future__ import annotations
 
-import platform
-import sys
 import warnings
 from pathlib import Path
 
 import torch
-
-from ._version import __version__
 
 CPU_LIBRARY = Path(__file__).parent / "_cpu.so"
 _HOW_TO_BUILD = (
@@ -45,16 +41,3 @@ def serving() -> dict[str, str]:
     if torch.accelerator.is_available():
         devices[torch.accelerator.current_accelerator().type] = reference
     return devices
-
-
-def info() -> str:
-    """What a bug report needs: versions, what is compiled, what serves each device."""
-    lines = [
-        f"pkpo_kernels     {__version__} ({Path(__file__).parent})",
-        f"torch            {torch.__version__} (CUDA {torch.version.cuda}, HIP {torch.version.hip})",
-        f"python           {sys.version.split()[0]} on {platform.platform()}",
-        f"threads          {torch.get_num_threads()}",
-        f"CPU library      {cpu_problem or CPU_LIBRARY}",
-    ]
-    lines += [f"{device:<16} served by: {backend}" for device, backend in serving().items()]
-    return "\n".join(lines)

@@ -21,7 +21,7 @@ def fail(op: str, message: str) -> NoReturn:
     raise RuntimeError(f"{op}: {message}")
 
 
-def _name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
@@ -37,8 +37,8 @@ def check_baseline(op: str, baseline: str) -> None:
 
 def check_rewards(op: str, rewards: Tensor) -> None:
     if rewards.dtype not in FLOATING + INTEGRAL:
-        allowed = ", ".join(_name(dtype) for dtype in (FLOATING + INTEGRAL)[:-1])
-        fail(op, f"rewards must be {allowed} or int64, got {_name(rewards.dtype)}")
+        allowed = ", ".join(dtype_name(dtype) for dtype in (FLOATING + INTEGRAL)[:-1])
+        fail(op, f"rewards must be {allowed} or int64, got {dtype_name(rewards.dtype)}")
     if rewards.layout != torch.strided:
         fail(op, f"rewards must be a dense (strided) tensor, got {rewards.layout}")
 
@@ -67,6 +67,19 @@ def check_dense(op: str, rewards: Tensor, k: int | Tensor, baseline: str) -> Non
             fail(op, f"{others}, got {k}")
 
 
+def check_curve(op: str, rewards: Tensor, ks: list, offsets: Tensor | None = None) -> None:
+    """Several k at once: every one is an integer as for check_dense; with offsets at least 1."""
+    if not ks:
+        fail(op, "k must hold at least one integer, got []")
+    for k in ks:
+        if offsets is None:
+            check_dense(op, rewards, k, "none")
+        elif isinstance(k, int) and k < 1:
+            fail(op, f"k must be at least 1, got {k}")
+    if offsets is not None:
+        check_grouped(op, rewards, offsets, offsets.new_ones(()), "none")
+
+
 def check_grouped(op: str, rewards: Tensor, offsets: Tensor, k: Tensor, baseline: str) -> None:
     """rewards (N,), offsets (G + 1,), k () or (G,). The contents are checked by check_contents."""
     check_baseline(op, baseline)
@@ -81,9 +94,9 @@ def check_grouped(op: str, rewards: Tensor, offsets: Tensor, k: Tensor, baseline
 
 def check_grad(op: str, grad: Tensor, rewards: Tensor, shape: torch.Size) -> None:
     if not rewards.dtype.is_floating_point:
-        fail(op, f"rewards must be a floating type to have a gradient, got {_name(rewards.dtype)}")
+        fail(op, f"rewards must be a floating type to have a gradient, got {dtype_name(rewards.dtype)}")
     if grad.dtype != rewards.dtype:
-        fail(op, f"grad must be {_name(rewards.dtype)} like the output, got {_name(grad.dtype)}")
+        fail(op, f"grad must be {dtype_name(rewards.dtype)} like the output, got {dtype_name(grad.dtype)}")
     if grad.device != rewards.device:
         fail(op, "grad must be on the device of rewards")
     if grad.shape != shape:
@@ -95,7 +108,7 @@ def check_contents(op: str, rewards: Tensor, offsets: Tensor | None, k: int | Te
     if offsets is not None:
         if offsets[0] != 0:
             fail(op, f"offsets must start at 0, got {int(offsets[0])}")
-        lengths = offsets.diff()
+        lengths = offsets.long().diff()
         if (lengths < 0).any():
             g = int((lengths < 0).nonzero()[0])
             fail(op, f"offsets must not decrease, got {int(offsets[g + 1])} after {int(offsets[g])} at index {g + 1}")
@@ -111,7 +124,7 @@ def check_contents(op: str, rewards: Tensor, offsets: Tensor | None, k: int | Te
 
 def _check_index(op: str, name: str, index: Tensor, rewards: Tensor) -> None:
     if index.dtype not in (torch.int32, torch.int64):
-        fail(op, f"{name} must be int32 or int64, got {_name(index.dtype)}")
+        fail(op, f"{name} must be int32 or int64, got {dtype_name(index.dtype)}")
     if index.device != rewards.device:
         fail(op, f"{name} must be on the device of rewards")
 

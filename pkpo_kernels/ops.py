@@ -7,6 +7,8 @@ compiler too. Each comes in three forms, told apart by the arguments:
 * ``(rewards, k)``: rewards (..., n), k an integer;
 * ``.tensor_k``: the same with k in an integer tensor, () or one value a group;
 * ``.grouped``: rewards (N,) of G groups one after another, offsets (G+1,), k a tensor () or (G,).
+
+``max_at_k`` has two more, ``.curve`` and ``.curve_grouped``, with a list of integers for k.
 """
 
 from __future__ import annotations
@@ -35,6 +37,12 @@ for _name, (_tensors, _keywords) in _SCHEMAS.items():
         ".grouped": f"{_tensors}, Tensor offsets, Tensor k",
     }.items():
         library.define(f"{_name}{_overload}({_form}{_keywords}) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
+
+# max_at_k for several k from one sort: (..., K), (G, K).
+library.define("max_at_k.curve(Tensor rewards, SymInt[] k) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
+library.define(
+    "max_at_k.curve_grouped(Tensor rewards, Tensor offsets, SymInt[] k) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,)
+)
 
 OPS = {name: getattr(torch.ops.pkpo, name) for name in _SCHEMAS}
 _DENSE = ("default", "tensor_k")
@@ -74,6 +82,8 @@ for _name in _SCHEMAS:
     library.impl(_name, _dense, "CompositeExplicitAutograd")
     library.impl(f"{_name}.tensor_k", _dense, "CompositeExplicitAutograd")
     library.impl(f"{_name}.grouped", _grouped, "CompositeExplicitAutograd")
+library.impl("max_at_k.curve", reference.max_at_k_curve, "CompositeExplicitAutograd")
+library.impl("max_at_k.curve_grouped", reference.max_at_k_curve_grouped, "CompositeExplicitAutograd")
 
 
 # ------------------------------------------------------------------------------------------------------- fake tensors
@@ -112,6 +122,18 @@ _register_fakes("_transform_jvp", tangent=True, per_group=False)
 _register_fakes("_max_at_k_jvp", tangent=True, per_group=True)
 
 
+@torch.library.register_fake("pkpo::max_at_k.curve", lib=library)
+def _(rewards, k):
+    _checks.check_curve("pkpo::max_at_k", rewards, k)
+    return rewards.new_empty((*rewards.shape[:-1], len(k)), dtype=_checks.result_dtype(rewards))
+
+
+@torch.library.register_fake("pkpo::max_at_k.curve_grouped", lib=library)
+def _(rewards, offsets, k):
+    _checks.check_curve("pkpo::max_at_k", rewards, k, offsets)
+    return rewards.new_empty((offsets.shape[0] - 1, len(k)), dtype=_checks.result_dtype(rewards))
+
+
 # ----------------------------------------------------------------------------------------------------------- autograd
 #
 # The ops are linear in the sorted rewards; the order of the rewards is piecewise constant and has no derivative. So the
@@ -123,6 +145,29 @@ for _name in ("transform", "max_at_k"):
         register_linear(library, _op, linear=0, at=0, vjp=_vjp, jvp=_jvp)
         register_linear(library, _vjp, linear=0, at=1, vjp=_jvp, jvp=_vjp)
         register_linear(library, _jvp, linear=0, at=1, vjp=_vjp, jvp=_jvp)
+
+
+def _curve_vjp(grad, rewards, *args):
+    *offsets, ks = args
+    backward = OPS["_max_at_k_backward"]
+    if offsets:
+        each = (backward(g, rewards, *offsets, offsets[0].new_full((), k)) for g, k in zip(grad.unbind(-1), ks))
+    else:
+        each = (backward(g, rewards, k) for g, k in zip(grad.unbind(-1), ks))
+    return sum(each)
+
+
+def _curve_jvp(tangent, rewards, *args):
+    *offsets, ks = args
+    jvp = OPS["_max_at_k_jvp"]
+    if offsets:
+        return torch.stack([jvp(tangent, rewards, *offsets, offsets[0].new_full((), k)) for k in ks], -1)
+    return torch.stack([jvp(tangent, rewards, k) for k in ks], -1)
+
+
+for _overload in ("curve", "curve_grouped"):
+    _op = getattr(OPS["max_at_k"], _overload)
+    register_linear(library, _op, linear=0, at=0, vjp=_curve_vjp, jvp=_curve_jvp)
 
 
 # --------------------------------------------------------------------------------------------------------------- vmap
@@ -153,11 +198,14 @@ def _vmap_grouped(op):
 
     def rule(info, in_dims, *args, **keywords):
         size = info.batch_size
-        *values, offsets, k = (_batched(value, dim, size) for value, dim in zip(args, in_dims))
+        *values, offsets = (_batched(value, dim, size) for value, dim in zip(args[:-1], in_dims))
         samples, groups = values[-1].shape[1], offsets.shape[1] - 1
         starts = torch.arange(size, device=offsets.device, dtype=torch.int64).unsqueeze(-1) * samples
         offsets = torch.cat([(offsets[:, :-1] + starts).flatten(), starts.new_full((1,), size * samples)])
-        k = k.reshape(size, *(k.shape[1:] or (1,))).expand(size, groups).flatten()
+        k = args[-1]
+        if isinstance(k, Tensor):
+            k = _batched(k, in_dims[-1], size)
+            k = k.reshape(size, *(k.shape[1:] or (1,))).expand(size, groups).flatten()
         out = op(*(value.flatten() for value in values), offsets, k, **keywords)
         return out.unflatten(0, (size, -1)), 0
 
@@ -168,6 +216,8 @@ for _op in OPS.values():
     for _overload in _DENSE:
         torch.library.register_vmap(getattr(_op, _overload), _vmap_dense(getattr(_op, _overload)), lib=library)
     torch.library.register_vmap(_op.grouped, _vmap_grouped(_op.grouped), lib=library)
+torch.library.register_vmap(OPS["max_at_k"].curve, _vmap_dense(OPS["max_at_k"].curve), lib=library)
+torch.library.register_vmap(OPS["max_at_k"].curve_grouped, _vmap_grouped(OPS["max_at_k"].curve_grouped), lib=library)
 
 
 # ----------------------------------------------------------------------------------------------------------- autocast
@@ -175,6 +225,6 @@ for _op in OPS.values():
 # As for softmax and sum: under autocast, rewards of a half type are transformed in float32, and come out in it.
 
 for _name in ("transform", "max_at_k"):
-    for _overload in (*_DENSE, "grouped"):
-        for _device_type in ("cpu", "cuda", "xpu"):
+    for _overload in OPS[_name].overloads():
+        for _device_type in ("cpu", "cuda"):
             torch.library.register_autocast(getattr(OPS[_name], _overload), _device_type, torch.float32, lib=library)

@@ -209,6 +209,14 @@ def max_at_k(rewards: Tensor, k: int | Tensor) -> Tensor:
     return _round(torch.where(group.n.squeeze(-1) > 0, value, torch.nan), rewards)
 
 
+def max_at_k_curve(rewards: Tensor, ks: list[int]) -> Tensor:
+    """max_at_k for every k of a list, from one sort, (..., len(ks))."""
+    _checks.check_curve("pkpo::max_at_k", rewards, ks)
+    group = _sort(rewards, 1, "max_at_k")
+    each = (_apply_unbounded(group._replace(k=group.n.clamp(max=k)), "max_at_k")[..., 0] for k in ks)
+    return _round(torch.where(group.n > 0, torch.stack(list(each), -1), torch.nan), rewards)
+
+
 def transform_backward(grad: Tensor, rewards: Tensor, k: int | Tensor, *, baseline: str = "loo-1") -> Tensor:
     """The gradient of sum(grad * transform(rewards)) with respect to rewards, (..., n)."""
     _check_dense("pkpo::_transform_backward", rewards, k, baseline)
@@ -284,8 +292,8 @@ def _per_sample(function, op: str, rewards: Tensor, offsets: Tensor, k: Tensor, 
     return out
 
 
-def _per_group(function, op: str, rewards: Tensor, offsets: Tensor, k: Tensor, fill: float) -> Tensor:
-    out = torch.full_like(offsets[1:], fill, dtype=_checks.result_dtype(rewards))
+def _per_group(function, op: str, rewards: Tensor, offsets: Tensor, k: Tensor, fill: float, shape=()) -> Tensor:
+    out = rewards.new_full((len(offsets[1:]), *shape), fill, dtype=_checks.result_dtype(rewards))
     for groups, group_k, index, present in _by_length(op, rewards, offsets, k, "none"):
         if index.shape[-1]:
             out[groups] = function(_pad(rewards, index, present), group_k, index).to(out.dtype)
@@ -304,6 +312,15 @@ def max_at_k_grouped(rewards: Tensor, offsets: Tensor, k: Tensor) -> Tensor:
         return max_at_k(x, k)
 
     return _per_group(one_class, "pkpo::max_at_k", rewards, offsets, k, torch.nan)
+
+
+def max_at_k_curve_grouped(rewards: Tensor, offsets: Tensor, ks: list[int]) -> Tensor:
+    def one_class(x, k, index):
+        return max_at_k_curve(x, [min(k, x.shape[-1]) for k in ks])
+
+    _checks.check_curve("pkpo::max_at_k", rewards, ks, offsets)
+    k = offsets.new_ones(())
+    return _per_group(one_class, "pkpo::max_at_k", rewards, offsets, k, torch.nan, shape=(len(ks),))
 
 
 def transform_backward_grouped(

@@ -26,6 +26,8 @@ class Reference:
         return function(rewards, *args, **keywords)
 
     def max_at_k(self, rewards, *args):
+        if isinstance(args[-1], list):
+            return (reference.max_at_k_curve_grouped if len(args) == 2 else reference.max_at_k_curve)(rewards, *args)
         return (reference.max_at_k_grouped if len(args) == 2 else reference.max_at_k)(rewards, *args)
 
     def transform_backward(self, grad, rewards, *args, **keywords):

@@ -18,7 +18,8 @@ def two_threads():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """The largest error of every form, dtype and backend over all that the run compared with exact arithmetic."""
+    """The largest error of every form, dtype and backend over all that the run compared with exact arithmetic; and the
+    gradient estimates beside what they must be."""
     worst = {}
     for report in terminalreporter.stats.get("passed", []):
         for name, value in report.user_properties:
@@ -29,3 +30,16 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("largest error over max|exact|")
         for key, error in sorted(worst.items()):
             terminalreporter.write_line("{:<11} {:<9} {:<9}".format(*key) + f" {error:.1e}")
+
+    unbiased = [
+        value
+        for report in terminalreporter.stats.get("passed", [])
+        for name, value in report.user_properties
+        if name == "unbiased"
+    ]
+    if unbiased:
+        terminalreporter.section("gradient estimates: worst of five coordinates, in standard errors of the mean")
+        for name, exact, mean, error, z in sorted(unbiased):
+            i = max(range(len(exact)), key=lambda i: abs(mean[i] - exact[i]) / error[i])
+            interval = f"{mean[i]:+.5f} +- {1.96 * error[i]:.5f}"
+            terminalreporter.write_line(f"{name:<30} exact {exact[i]:+.5f}  estimate {interval} (95%)  {z:.2f}")

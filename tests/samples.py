@@ -56,6 +56,8 @@ def samples():
         yield Sample(f"transform-grouped-{baseline}", ops.transform.grouped, (x(10), offsets, k), keywords)
     yield Sample("max_at_k-grouped", ops.max_at_k.grouped, (x(10), nonempty, k), {})
     yield Sample("max_at_k-grouped-one_k", ops.max_at_k.grouped, (x(10), nonempty.int(), torch.tensor(2)), {})
+    yield Sample("max_at_k-curve", ops.max_at_k.curve, (x(4, 6), [1, 3, 6]), {})
+    yield Sample("max_at_k-curve_grouped", ops.max_at_k.curve_grouped, (x(10), nonempty, [1, 3, 20]), {})
     yield Sample("transform-grouped-bool", ops.transform.grouped, (x(10) > 0, offsets, k), {})
     yield Sample("backward", ops._transform_backward.default, (x(4, 6), x(4, 6), 3), {"baseline": "none"})
     yield Sample("backward-tensor_k", ops._transform_backward.tensor_k, (x(4, 6), x(4, 6), k), {})

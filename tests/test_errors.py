@@ -113,6 +113,23 @@ def test_compiled_calls_hear_of_it_while_tracing(name):
 
 
 @every_backend
+def test_curve(backend):
+    for args, message in (
+        ((X, [2, 5]), "k must be between 1 and n = 4, got 5"),
+        ((X, [0]), "k must be between 1 and n = 4, got 0"),
+        ((V, OFFSETS, [3, 0]), "k must be at least 1, got 0"),
+        ((V, OFFSETS.float(), [3]), "offsets must be int32 or int64, got float32"),
+        ((V, offsets(0, 4, 9), [3]), "offsets must end at the number of rewards, 10, got 9"),
+    ):
+        with pytest.raises(RuntimeError) as error:
+            backend.max_at_k(*args)
+        assert str(error.value).splitlines()[0] == f"pkpo::max_at_k: {message}"
+    curve = torch.ops.pkpo.max_at_k.curve if backend is BACKENDS["cpu"] else backend.max_at_k
+    with pytest.raises(RuntimeError, match=r"pkpo::max_at_k: k must hold at least one integer, got \[\]"):
+        curve(X, [])
+
+
+@every_backend
 def test_gradient_arguments(backend):
     with pytest.raises(RuntimeError, match=r"pkpo::_transform_backward: grad must have shape \(3, 4\), got \(4, 3\)"):
         backend.transform_backward(X.t(), X, 2)

@@ -86,7 +86,7 @@ def test_gradcheck(form, shape, args):
     if x.numel() < torch.Size(shape).numel():
         raise AssertionError("too few distinct values")
     x = x.double().reshape(shape).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: forward(form, x, *args), (x,))
+    assert torch.autograd.gradcheck(lambda x: forward(form, x, *args), (x,), check_forward_ad=True)
     assert torch.autograd.gradgradcheck(lambda x: forward(form, x, *args), (x,))
 
 
@@ -106,6 +106,17 @@ def test_second_order_at_ties(form, shape, args):
     ]
     expected = torch.stack([(column * tangent).sum() for column in columns]).reshape(y.shape)
     torch.testing.assert_close(ggrad, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_gradcheck_of_a_curve():
+    rewards = torch.randperm(10, generator=torch.Generator().manual_seed(0)).double().reshape(2, 5).requires_grad_()
+    offsets = torch.tensor([0, 3, 4, 10])
+    for curve in (
+        lambda r: torch.ops.pkpo.max_at_k(r, [1, 3, 5]),
+        lambda r: torch.ops.pkpo.max_at_k(r.flatten(), offsets, [1, 3, 5]),
+    ):
+        assert torch.autograd.gradcheck(curve, (rewards,), check_forward_ad=True)
+        assert torch.autograd.gradgradcheck(curve, (rewards,))
 
 
 def test_bool_and_integer_rewards_have_no_gradient():

@@ -123,6 +123,15 @@ def test_vmap_grouped():
         torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
 
 
+def test_vmap_curve():
+    rewards = x(3, 10)
+    got = torch.func.vmap(lambda r: max_at_k(r, [1, 4]))(rewards)
+    assert torch.equal(got, torch.stack([max_at_k(r, [1, 4]) for r in rewards]))
+    offsets = torch.tensor([0, 3, 10])
+    got = torch.func.vmap(lambda r: max_at_k(r, offsets, [1, 4]))(rewards)
+    assert torch.equal(got, torch.stack([max_at_k(r, offsets, [1, 4]) for r in rewards]))
+
+
 def test_func_grad_and_per_sample_gradients():
     rewards = x(4, 6).double()
     weight = torch.randn(6, dtype=torch.float64)

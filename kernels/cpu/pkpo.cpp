@@ -1,7 +1,7 @@
 // One group after another: sort, gaps, one weighted scan each way, and every sample gets the value at its rank. All
-// arithmetic is in float64, sums in float64 rewards are compensated. Cost of a group: n log2 n comparisons, a few
-// multiplications and additions a sample, 2 bytes moved per byte of rewards; the coefficients of a shape are formed
-// once and kept while the shape stays the same.
+// arithmetic is in float64, sums of float64 rewards are compensated. A group of at most two values, as 0/1 rewards are,
+// is not sorted but counted. Cost of a group: n log2 n comparisons, a few multiplications and additions a sample, 2
+// bytes moved per byte of rewards; the coefficients of a shape are formed once and kept while the shape stays the same.
 
 #include "pkpo.h"
 
@@ -11,6 +11,8 @@
 #include <limits>
 #include <memory>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "coefficients.h"
 #include "half.h"
@@ -22,17 +24,18 @@ namespace {
 // A bool in memory: torch's and NumPy's may hold any byte, and only zero is false.
 struct Boolean {
   uint8_t byte;
+
+  explicit operator float() const { return byte != 0 ? 1.0f : 0.0f; }
 };
 
 // What the element types need: the type in which rewards are compared, the type of the result, how sums are kept.
 template <class In>
 struct Element {
-  static constexpr bool integer = std::is_integral_v<In> || std::is_same_v<In, Boolean>;
-  static constexpr bool wide = std::is_same_v<In, double> || integer;  // compared as float64
+  static constexpr bool wide = std::is_same_v<In, double> || std::is_integral_v<In>;  // compared as float64
   static constexpr bool compensated = std::is_same_v<In, double>;
   using Value = std::conditional_t<wide, double, float>;
   using Entry = std::conditional_t<wide, Entry64, Entry32>;
-  using Out = std::conditional_t<integer, float, In>;
+  using Out = std::conditional_t<std::is_integral_v<In> || std::is_same_v<In, Boolean>, float, In>;
 };
 
 template <class T>
@@ -175,12 +178,12 @@ void scan_group(Scratch<Entry>& scratch, int64_t n) {
 
 // Shares gx, given by rank, equally among equal rewards, and hands it to the samples.
 template <class Out, class Entry>
-void store_shared(const Entry* entries, int64_t n, const double* gx, Out* out) {
+void store_shared(const Entry* entries, int64_t n, const double* gx, Out* out, int64_t stride) {
   for (int64_t begin = 0, end; begin < n; begin = end) {
     double total = 0;
     for (end = begin; end < n && entries[end].value() == entries[begin].value(); ++end) total += gx[end];
     const Out share = store<Out>(total / static_cast<double>(end - begin));
-    for (int64_t q = begin; q < end; ++q) out[entries[q].position()] = share;
+    for (int64_t q = begin; q < end; ++q) out[entries[q].position() * stride] = share;
   }
 }
 
@@ -196,58 +199,152 @@ Form form_of(Baseline baseline) {
   return Form::loo_1;
 }
 
+// A group of which every reward is `low` or `high`, as 0/1 rewards are, needs no sort: its only gap lies between the
+// two.
+struct TwoValues {
+  bool found = false;
+  int64_t n = 0, lows = 0;  // samples present; those of them that are low, 0 where all are equal
+  double low = 0, high = 0;
+};
+
+template <class Value, class In>
+TwoValues find_two_values(const In* rewards, int64_t stride, int64_t size) {
+  TwoValues two;
+  Value first{}, second{};
+  int64_t seconds = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    const Value value = static_cast<Value>(rewards[i * stride]);
+    if (value != value) continue;
+    if (two.n == 0) first = second = value;
+    if (value != first) {
+      if (seconds == 0) second = value;
+      if (value != second) return two;
+      ++seconds;
+    }
+    ++two.n;
+  }
+  two.found = std::isfinite(static_cast<double>(first) - static_cast<double>(second));
+  two.low = std::min(first, second);
+  two.high = std::max(first, second);
+  two.lows = seconds == 0 ? 0 : (first < second ? two.n - seconds : seconds);
+  return two;
+}
+
+// Their y: [0] of the low rewards, [1] of the high ones. Bit for bit what scan() gives.
+struct TwoOutputs {
+  double y[2];
+
+  TwoOutputs(const Coefficients& c, const TwoValues& two) {
+    const double top = c.top == 0 ? 0 : c.top * two.high;
+    const bool gap = two.lows > 0;
+    y[0] = top - (gap && c.has_down ? c.down[two.lows] * (two.high - two.low) : 0);
+    y[1] = top + (gap && c.has_up ? c.up[two.lows] * (two.high - two.low) : 0);
+  }
+};
+
 template <class In>
 struct Kernel {
   using E = Element<In>;
   using Out = typename E::Out;
-  using Entry = typename E::Entry;
-  using Workspace = Scratch<Entry>;
+  using Value = typename E::Value;
+  using Workspace = Scratch<typename E::Entry>;
 
-  static void transform(const Groups& groups, Form form, const In* rewards, Out* out, int64_t first, int64_t last) {
+  static void fill(Out* out, int64_t stride, int64_t size, double value) {
+    for (int64_t i = 0; i < size; ++i) out[i * stride] = store<Out>(value);
+  }
+
+  static void transform(const Groups& groups, Form form, const Array& rewards, const Array& out, int64_t first,
+                        int64_t last) {
     Workspace scratch(largest_group(groups, first, last));
+    Coefficients& c = scratch.coefficients;
     for_each_group(groups, first, last, [&](int64_t g, int64_t begin, int64_t size) {
-      const int64_t n = sort_present<typename E::Value>(rewards + begin, size, scratch.entries);
+      const In* x = rewards.at<const In>(g, begin);
+      Out* y = out.at<Out>(g, begin);
+      const TwoValues two = find_two_values<Value>(x, rewards.stride, size);
+      const int64_t n = two.found ? two.n : sort_present<Value>(x, rewards.stride, size, scratch.entries);
       const int64_t k = clamp_k(groups.k[g], n, form);
-      if (n < size || k < 1) std::fill(out + begin, out + begin + size, store<Out>(0));
-      if (k < 1) return;
-      scratch.coefficients.set(n, k, form);
+      if (k < 1) return fill(y, out.stride, size, 0);
+      c.set(n, k, form);
+      if (two.found) {
+        const TwoOutputs outputs(c, two);
+        const Out low = store<Out>(outputs.y[0]), high = store<Out>(outputs.y[1]), absent = store<Out>(0);
+        for (int64_t i = 0; i < size; ++i) {
+          const double value = load(x[i * rewards.stride]);
+          y[i * out.stride] = value == two.high ? high : value == two.low ? low : absent;
+        }
+        return;
+      }
+      if (n < size) fill(y, out.stride, size, 0);
       scan_group<E::compensated>(scratch, n);
       for (int64_t p = 0; p < n; ++p) {
-        out[begin + scratch.entries[p].position()] = store<Out>(scratch.first[p]);
+        y[scratch.entries[p].position() * out.stride] = store<Out>(scratch.first[p]);
       }
     });
   }
 
-  static void max_at_k(const Groups& groups, const In* rewards, Out* out, int64_t first, int64_t last) {
+  static void max_at_k(const Groups& groups, const Array& rewards, const Array& out, int64_t first, int64_t last) {
     Workspace scratch(largest_group(groups, first, last));
+    Coefficients& c = scratch.coefficients;
     for_each_group(groups, first, last, [&](int64_t g, int64_t begin, int64_t size) {
-      const int64_t n = sort_present<typename E::Value>(rewards + begin, size, scratch.entries);
-      if (n == 0) {
-        out[g] = store<Out>(std::numeric_limits<double>::quiet_NaN());
-        return;
+      const In* x = rewards.at<const In>(g, begin);
+      const TwoValues two = find_two_values<Value>(x, rewards.stride, size);
+      const int64_t n = two.found ? two.n : sort_present<Value>(x, rewards.stride, size, scratch.entries);
+      double value = std::numeric_limits<double>::quiet_NaN();
+      if (n > 0) {
+        c.set(n, clamp_k(groups.k[g], n, Form::max_at_k), Form::max_at_k);
+        if (two.found) {
+          value = two.lows > 0 ? TwoOutputs(c, two).y[0] : two.high;
+        } else {
+          scan_group<E::compensated>(scratch, n);
+          value = scratch.first[0];
+        }
       }
-      scratch.coefficients.set(n, clamp_k(groups.k[g], n, Form::max_at_k), Form::max_at_k);
-      scan_group<E::compensated>(scratch, n);
-      out[g] = store<Out>(scratch.first[0]);
+      *out.at<Out>(g, g) = store<Out>(value);
+    });
+  }
+
+  // Each k has a table of its own, which lasts while the groups have the same number of samples.
+  static void max_at_k_curve(const Groups& groups, const Indices& ks, int64_t count, const Array& rewards,
+                             const Array& out, int64_t first, int64_t last) {
+    const int64_t largest = largest_group(groups, first, last);
+    Workspace scratch(largest);
+    std::vector<Workspace> tables;
+    for (int64_t j = 0; j < count; ++j) tables.emplace_back(largest);
+    for_each_group(groups, first, last, [&](int64_t g, int64_t begin, int64_t size) {
+      const int64_t n = sort_present<Value>(rewards.at<const In>(g, begin), rewards.stride, size, scratch.entries);
+      Out* y = out.at<Out>(g, g * count);
+      for (int64_t j = 0; j < count; ++j) {
+        double value = std::numeric_limits<double>::quiet_NaN();
+        if (n > 0) {
+          std::swap(scratch.coefficients, tables[j].coefficients);
+          scratch.coefficients.set(n, clamp_k(ks[j], n, Form::max_at_k), Form::max_at_k);
+          scan_group<E::compensated>(scratch, n);
+          value = scratch.first[0];
+          std::swap(scratch.coefficients, tables[j].coefficients);
+        }
+        y[j * out.stride] = store<Out>(value);
+      }
     });
   }
 
   // y depends on gap q through up[q] at the ranks p >= q and through -down[q] at those below, so that
   // h[q] = up[q] sum_{p >= q} gy[p] - down[q] sum_{p < q} gy[p] is the gradient of gap q; gx[q] = h[q] - h[q+1].
-  static void transform_backward(const Groups& groups, Form form, const In* grad, const In* rewards, Out* out,
-                                 int64_t first, int64_t last) {
+  static void transform_backward(const Groups& groups, Form form, const Array& grad, const Array& rewards,
+                                 const Array& out, int64_t first, int64_t last) {
     Workspace scratch(largest_group(groups, first, last));
+    Coefficients& c = scratch.coefficients;
     for_each_group(groups, first, last, [&](int64_t g, int64_t begin, int64_t size) {
-      const int64_t n = sort_present<typename E::Value>(rewards + begin, size, scratch.entries);
+      const int64_t n = sort_present<Value>(rewards.at<const In>(g, begin), rewards.stride, size, scratch.entries);
       const int64_t k = clamp_k(groups.k[g], n, form);
-      if (n < size || k < 1) std::fill(out + begin, out + begin + size, store<Out>(0));
+      const In* gy_by_position = grad.at<const In>(g, begin);
+      Out* result = out.at<Out>(g, begin);
+      if (n < size || k < 1) fill(result, out.stride, size, 0);
       if (k < 1) return;
-      Coefficients& c = scratch.coefficients;
       c.set(n, k, form);
       double *gx = scratch.first, *gy = scratch.second;
       Sum<E::compensated> total;
       for (int64_t p = 0; p < n; ++p) {
-        gy[p] = load(grad[begin + scratch.entries[p].position()]);
+        gy[p] = load(gy_by_position[scratch.entries[p].position() * grad.stride]);
         total.add(gy[p]);
       }
       std::fill(gx, gx + n, 0.0);
@@ -270,64 +367,24 @@ struct Kernel {
           gx[q - 1] += h;
         }
       }
-      store_shared(scratch.entries, n, gx, out + begin);
+      store_shared(scratch.entries, n, gx, result, out.stride);
     });
   }
 
   // max_at_k = sum_q w[q] x[q]
-  static void max_at_k_backward(const Groups& groups, const In* grad, const In* rewards, Out* out, int64_t first,
-                                int64_t last) {
+  static void max_at_k_backward(const Groups& groups, const Array& grad, const Array& rewards, const Array& out,
+                                int64_t first, int64_t last) {
     Workspace scratch(largest_group(groups, first, last));
+    Coefficients& c = scratch.coefficients;
     for_each_group(groups, first, last, [&](int64_t g, int64_t begin, int64_t size) {
-      const int64_t n = sort_present<typename E::Value>(rewards + begin, size, scratch.entries);
-      if (n < size) std::fill(out + begin, out + begin + size, store<Out>(0));
+      const int64_t n = sort_present<Value>(rewards.at<const In>(g, begin), rewards.stride, size, scratch.entries);
+      Out* result = out.at<Out>(g, begin);
+      if (n < size) fill(result, out.stride, size, 0);
       if (n == 0) return;
-      Coefficients& c = scratch.coefficients;
       c.set(n, clamp_k(groups.k[g], n, Form::max_at_k), Form::max_at_k);
-      const double gy = load(grad[g]);
+      const double gy = load(*grad.at<const In>(g, g));
       for (int64_t q = 0; q < n; ++q) scratch.first[q] = gy * c.w[q];
-      store_shared(scratch.entries, n, scratch.first, out + begin);
-    });
-  }
-};
-
-// 0/1 rewards need no sort: with c ones the only gap is d[n-c] = 1, so that the ones get top + up[n-c] and the zeros
-// top - down[n-c].
-template <>
-struct Kernel<Boolean> {
-  static int64_t count_zeros(const Boolean* rewards, int64_t n) {
-    return std::count_if(rewards, rewards + n, [](Boolean reward) { return reward.byte == 0; });
-  }
-
-  static void transform(const Groups& groups, Form form, const Boolean* rewards, float* out, int64_t first,
-                        int64_t last) {
-    Scratch<Entry32> scratch(largest_group(groups, first, last));
-    for_each_group(groups, first, last, [&](int64_t g, int64_t begin, int64_t n) {
-      const int64_t k = clamp_k(groups.k[g], n, form);
-      float value[2] = {0, 0};
-      if (k >= 1) {
-        Coefficients& c = scratch.coefficients;
-        c.set(n, k, form);
-        const int64_t zeros = count_zeros(rewards + begin, n);
-        const double top = zeros < n ? c.top : 0;
-        const bool gap = zeros > 0 && zeros < n;
-        value[1] = store<float>(top + (gap && c.has_up ? c.up[zeros] : 0));
-        value[0] = store<float>(top - (gap && c.has_down ? c.down[zeros] : 0));
-      }
-      for (int64_t i = begin; i < begin + n; ++i) out[i] = value[rewards[i].byte != 0];
-    });
-  }
-
-  static void max_at_k(const Groups& groups, const Boolean* rewards, float* out, int64_t first, int64_t last) {
-    Scratch<Entry32> scratch(largest_group(groups, first, last));
-    for_each_group(groups, first, last, [&](int64_t g, int64_t begin, int64_t n) {
-      if (n == 0) {
-        out[g] = std::numeric_limits<float>::quiet_NaN();
-        return;
-      }
-      scratch.coefficients.set(n, clamp_k(groups.k[g], n, Form::max_at_k), Form::max_at_k);
-      const int64_t zeros = count_zeros(rewards + begin, n);
-      out[g] = zeros == n ? 0.0f : store<float>(zeros == 0 ? 1 : 1 - scratch.coefficients.down[zeros]);
+      store_shared(scratch.entries, n, scratch.first, result, out.stride);
     });
   }
 };
@@ -376,38 +433,36 @@ void with_element(DType dtype, Body body) {
 
 }  // namespace
 
-void transform(const Groups& groups, Baseline baseline, DType dtype, const void* rewards, void* out, int64_t first,
-               int64_t last) {
+void transform(const Groups& groups, Baseline baseline, DType dtype, const Array& rewards, const Array& out,
+               int64_t first, int64_t last) {
   with_element(dtype, [&](auto tag) {
-    using In = typename decltype(tag)::In;
-    Kernel<In>::transform(groups, form_of(baseline), static_cast<const In*>(rewards),
-                          static_cast<typename Element<In>::Out*>(out), first, last);
+    Kernel<typename decltype(tag)::In>::transform(groups, form_of(baseline), rewards, out, first, last);
   });
 }
 
-void max_at_k(const Groups& groups, DType dtype, const void* rewards, void* out, int64_t first, int64_t last) {
+void max_at_k(const Groups& groups, DType dtype, const Array& rewards, const Array& out, int64_t first, int64_t last) {
+  with_element(dtype,
+               [&](auto tag) { Kernel<typename decltype(tag)::In>::max_at_k(groups, rewards, out, first, last); });
+}
+
+void max_at_k_curve(const Groups& groups, const Indices& ks, int64_t count, DType dtype, const Array& rewards,
+                    const Array& out, int64_t first, int64_t last) {
   with_element(dtype, [&](auto tag) {
-    using In = typename decltype(tag)::In;
-    Kernel<In>::max_at_k(groups, static_cast<const In*>(rewards), static_cast<typename Element<In>::Out*>(out), first,
-                         last);
+    Kernel<typename decltype(tag)::In>::max_at_k_curve(groups, ks, count, rewards, out, first, last);
   });
 }
 
-void transform_backward(const Groups& groups, Baseline baseline, DType dtype, const void* grad, const void* rewards,
-                        void* out, int64_t first, int64_t last) {
+void transform_backward(const Groups& groups, Baseline baseline, DType dtype, const Array& grad, const Array& rewards,
+                        const Array& out, int64_t first, int64_t last) {
   with_floating(dtype, [&](auto tag) {
-    using In = typename decltype(tag)::In;
-    Kernel<In>::transform_backward(groups, form_of(baseline), static_cast<const In*>(grad),
-                                   static_cast<const In*>(rewards), static_cast<In*>(out), first, last);
+    Kernel<typename decltype(tag)::In>::transform_backward(groups, form_of(baseline), grad, rewards, out, first, last);
   });
 }
 
-void max_at_k_backward(const Groups& groups, DType dtype, const void* grad, const void* rewards, void* out,
+void max_at_k_backward(const Groups& groups, DType dtype, const Array& grad, const Array& rewards, const Array& out,
                        int64_t first, int64_t last) {
   with_floating(dtype, [&](auto tag) {
-    using In = typename decltype(tag)::In;
-    Kernel<In>::max_at_k_backward(groups, static_cast<const In*>(grad), static_cast<const In*>(rewards),
-                                  static_cast<In*>(out), first, last);
+    Kernel<typename decltype(tag)::In>::max_at_k_backward(groups, grad, rewards, out, first, last);
   });
 }
 

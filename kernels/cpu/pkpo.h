@@ -35,24 +35,49 @@ struct Groups {
   int64_t size(int64_t g) const { return offsets.data ? offsets[g + 1] - offsets[g] : width; }
 };
 
+// An array of samples, or of one value a group, in the caller's memory. Without leading sizes its elements lie `stride`
+// apart in the order of the batch; with them, group g is the g-th (last index fastest) of an array of that shape and
+// those strides, its samples `stride` apart. All strides are in elements and may be 0 (where read) or negative.
+struct Array {
+  void* data = nullptr;
+  int64_t stride = 1;
+  int leading = 0;
+  const int64_t* sizes = nullptr;
+  const int64_t* strides = nullptr;
+
+  // The element at `index` in the order of the batch, which belongs to group g and is the group's first.
+  template <class T>
+  T* at(int64_t g, int64_t index) const {
+    if (leading == 0) return static_cast<T*>(data) + index * stride;
+    int64_t offset = 0;
+    for (int d = leading; d-- > 0; g /= sizes[d]) offset += g % sizes[d] * strides[d];
+    return static_cast<T*>(data) + offset;
+  }
+};
+
 namespace cpu {
 
 // Each function does the groups [first, last). Sizes, offsets and k >= 1 are the caller's duty; k is clamped here to
 // the number of samples that are present (not NaN), for Baseline::loo to one less.
 
-// out[i], one value a sample: the transformed rewards; 0 where the reward is NaN.
-void transform(const Groups& groups, Baseline baseline, DType dtype, const void* rewards, void* out, int64_t first,
-               int64_t last);
+// out, one value a sample: the transformed rewards; 0 where the reward is NaN.
+void transform(const Groups& groups, Baseline baseline, DType dtype, const Array& rewards, const Array& out,
+               int64_t first, int64_t last);
 
-// out[i] = sum_j grad[j] d transform(rewards)[j] / d rewards[i]; floating types only, grad of the rewards' type.
-void transform_backward(const Groups& groups, Baseline baseline, DType dtype, const void* grad, const void* rewards,
-                        void* out, int64_t first, int64_t last);
+// out, one value a sample: sum_j grad[j] d transform(rewards)[j] / d rewards[i]; floating types only, grad of the
+// rewards' type.
+void transform_backward(const Groups& groups, Baseline baseline, DType dtype, const Array& grad, const Array& rewards,
+                        const Array& out, int64_t first, int64_t last);
 
-// out[g], one value a group: the mean over all k-subsets of their largest reward; NaN for a group with no sample.
-void max_at_k(const Groups& groups, DType dtype, const void* rewards, void* out, int64_t first, int64_t last);
+// out, one value a group: the mean over all k-subsets of their largest reward; NaN for a group with no sample.
+void max_at_k(const Groups& groups, DType dtype, const Array& rewards, const Array& out, int64_t first, int64_t last);
 
-// out[i] = grad[g] d max_at_k(rewards)[g] / d rewards[i], g the group of i.
-void max_at_k_backward(const Groups& groups, DType dtype, const void* grad, const void* rewards, void* out,
+// out, `count` values a group, one after another: max_at_k for every k of a list, from one sort. groups.k is not used.
+void max_at_k_curve(const Groups& groups, const Indices& ks, int64_t count, DType dtype, const Array& rewards,
+                    const Array& out, int64_t first, int64_t last);
+
+// out, one value a sample: grad[g] d max_at_k(rewards)[g] / d rewards[i], g the group of i.
+void max_at_k_backward(const Groups& groups, DType dtype, const Array& grad, const Array& rewards, const Array& out,
                        int64_t first, int64_t last);
 
 }  // namespace cpu

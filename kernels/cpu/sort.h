@@ -45,10 +45,10 @@ struct Entry64 {
 
 // Keeps the samples that are present and sorts them, smallest reward first. Returns how many there are.
 template <class Value, class In, class Entry>
-int64_t sort_present(const In* rewards, int64_t size, Entry* entries) {
+int64_t sort_present(const In* rewards, int64_t stride, int64_t size, Entry* entries) {
   int64_t n = 0;
   for (int64_t i = 0; i < size; ++i) {
-    const Value value = static_cast<Value>(rewards[i]);
+    const Value value = static_cast<Value>(rewards[i * stride]);
     entries[n] = Entry(value, i);
     n += value == value;
   }

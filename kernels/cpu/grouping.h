@@ -1,0 +1,57 @@
+// From the prompt of every sample to groups that lie one after another: a hash table numbers the ids in the order in
+// which they first come, a counting sort lines the samples up. Two passes over the samples, no comparison sort; a
+// sample costs one probe of a table of at most half its slots in use.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+namespace pkpo::cpu {
+
+// Numbers distinct keys 0, 1, 2, ... as they come. `same(number, key)` says whether the key with that number is this
+// one.
+class Numbering {
+ public:
+  explicit Numbering(int64_t keys)
+      : shift_(64 - std::bit_width(static_cast<uint64_t>(keys < 8 ? 15 : 2 * keys - 1))),
+        slots_(size_t{1} << (64 - shift_), Slot{0, -1}) {}
+
+  // The number of the key with this hash; a new one gets the next number, `count()` before the call.
+  template <class Same>
+  int64_t number(uint64_t hash, Same same) {
+    const size_t mask = slots_.size() - 1;
+    // Multiplying by 2^64 over the golden ratio spreads hashes that differ in few bits over the high bits.
+    for (size_t i = (hash * 0x9e3779b97f4a7c15u) >> shift_;; i = (i + 1) & mask) {
+      Slot& slot = slots_[i];
+      if (slot.number < 0) {
+        slot = Slot{hash, count_};
+        return count_++;
+      }
+      if (slot.hash == hash && same(slot.number)) return slot.number;
+    }
+  }
+
+  int64_t count() const { return count_; }
+
+ private:
+  struct Slot {
+    uint64_t hash;
+    int64_t number;
+  };
+  int shift_;
+  std::vector<Slot> slots_;
+  int64_t count_ = 0;
+};
+
+// numbers[i] is the group of sample i, of `groups` groups. Writes offsets[0..groups], and order[0..samples) such that
+// group g is the samples order[offsets[g]] .. order[offsets[g+1]-1], in the order in which they came.
+inline void line_up(const int64_t* numbers, int64_t samples, int64_t groups, int64_t* order, int64_t* offsets) {
+  std::vector<int64_t> next(static_cast<size_t>(groups) + 1, 0);
+  for (int64_t i = 0; i < samples; ++i) ++next[numbers[i] + 1];
+  for (int64_t g = 0; g < groups; ++g) next[g + 1] += next[g];
+  for (int64_t g = 0; g <= groups; ++g) offsets[g] = next[g];
+  for (int64_t i = 0; i < samples; ++i) order[next[numbers[i]]++] = i;
+}
+
+}  // namespace pkpo::cpu

@@ -1,0 +1,159 @@
+"""Ragged groups, absent samples and a k of its own for every group, against exact arithmetic."""
+
+from fractions import Fraction
+
+import oracle
+import pytest
+import torch
+from backends import BACKENDS
+from compare import BOUND, relative_error_of
+from test_promises import identical
+from test_transform import report
+
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
+every_form = pytest.mark.parametrize("form", oracle.FORMS)
+
+
+def ragged(seed, groups=60, longest=300):
+    """Lengths 0 to 300, values of several kinds, from none to all of a group absent, k below, at and above its size."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(0, longest + 1, (groups,), generator=generator)
+    lengths[:8] = torch.arange(8)  # the smallest too
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    x = torch.randn(int(offsets[-1]), generator=generator, dtype=torch.float64)
+    kind = torch.repeat_interleave(torch.arange(groups) % 4, lengths)
+    x = torch.where(kind == 1, (x > 0).double(), x)
+    x = torch.where(kind == 2, x.round(), x)
+    x = torch.where(kind == 3, 1e6 + x, x)
+    share = torch.repeat_interleave(torch.tensor([0, 0, 0.1, 0.5, 0.95, 1])[torch.arange(groups) % 6], lengths)
+    x = torch.where(torch.rand(len(x), generator=generator) < share, torch.nan, x)
+    choice = torch.randint(0, 5, (groups,), generator=generator)
+    k = torch.stack([torch.ones(groups).long(), (lengths // 2), lengths - 1, lengths, lengths + 5])[
+        choice, torch.arange(groups)
+    ]
+    return x, offsets, k.clamp(min=1)
+
+
+@every_form
+@pytest.mark.parametrize("seed", [0, 1])
+def test_ragged(form, seed, record_property):
+    x, offsets, k = ragged(seed)
+    for dtype, bound in BOUND.items():
+        values = x.to(dtype)
+        exact = []
+        for begin, end, group_k in zip(offsets[:-1].tolist(), offsets[1:].tolist(), k.tolist()):
+            group = [None if value != value else value for value in values[begin:end].tolist()]
+            exact.append((group, oracle.transform(group, group_k, form)))
+        for name, backend in BACKENDS.items():
+            for index in (offsets, offsets.int()):
+                if form == "max_at_k":
+                    y = backend.max_at_k(values, index, k)
+                else:
+                    y = backend.transform(values, index, k, baseline=form)
+                for g, (group, expected) in enumerate(exact):
+                    if form == "max_at_k":
+                        if expected is None:
+                            assert y[g].isnan()
+                            continue
+                        largest = Fraction(max(abs(value) for value in group if value is not None))
+                        error = relative_error_of(y[g : g + 1], [expected], scale=largest)
+                    elif not group:
+                        continue
+                    else:
+                        error = relative_error_of(y[offsets[g] : offsets[g + 1]], expected)
+                    assert error <= bound, (name, dtype, g, group, k[g])
+                    report(record_property, name, f"{form}", dtype, error)
+
+
+@every_form
+@every_backend
+def test_dense_with_a_k_a_group(backend, form):
+    """The same as each group alone with its k, clamped."""
+    backend = BACKENDS[backend]
+    x = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
+    k = torch.randint(1, 10, (2, 5), generator=torch.Generator().manual_seed(1))
+    for index in (k, k.int(), k.t().contiguous().t()):
+        y = backend.max_at_k(x, index) if form == "max_at_k" else backend.transform(x, index, baseline=form)
+        for i, j in torch.cartesian_prod(torch.arange(2), torch.arange(5)).tolist():
+            clamped = oracle.clamp(form, 7, int(k[i, j]))
+            if form == "max_at_k":
+                alone = backend.max_at_k(x[i, j], clamped)
+            else:
+                alone = backend.transform(x[i, j], clamped, baseline=form)
+            assert identical(y[i, j], alone)
+
+
+@every_form
+@every_backend
+def test_gradient_of_ragged_groups(backend, form):
+    x, offsets, k = ragged(2, groups=30, longest=12)
+    backend = BACKENDS[backend]
+    if form == "max_at_k":
+        grad = torch.randn(len(offsets) - 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        gx = backend.max_at_k_backward(grad, x, offsets, k)
+    else:
+        grad = torch.randn(len(x), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        gx = backend.transform_backward(grad, x, offsets, k, baseline=form)
+    for g, (begin, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist())):
+        group = [None if value != value else value for value in x[begin:end].tolist()]
+        incoming = grad[g].item() if form == "max_at_k" else grad[begin:end].tolist()
+        exact = oracle.gradient(group, incoming, int(k[g]), form)
+        scale = Fraction(sum(map(abs, [incoming] if form == "max_at_k" else incoming))) + 1
+        assert not exact or relative_error_of(gx[begin:end], exact, scale=scale) <= 1e-13
+
+
+@every_backend
+def test_a_million_groups_of_one(backend):
+    backend = BACKENDS[backend]
+    x = torch.randn(10**6, generator=torch.Generator().manual_seed(0))
+    offsets, k = torch.arange(10**6 + 1), torch.tensor(3)
+    assert torch.equal(backend.transform(x, offsets, k), torch.zeros_like(x))
+    assert torch.equal(backend.transform(x, offsets, k, baseline="none"), x)
+    assert torch.equal(backend.max_at_k(x, offsets, k), x)
+
+
+@every_backend
+def test_one_group_of_a_million(backend, record_property):
+    """max_at_k and transform of 1..10^6 shuffled: sums in closed form, by counting (hockey stick)."""
+    n, k = 10**6, 4
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    x = (order + 1).double()
+    offsets = torch.tensor([0, n])
+    m = BACKENDS[backend].max_at_k(x, offsets, torch.tensor(k))
+    assert m.item() == pytest.approx(k * (n + 1) / (k + 1), rel=1e-13)  # the mean of the largest of k among 1..n
+    # all gaps are 1, so y[p] = sum_{q <= p} C(q, k-1) / C(n, k) = C(p+1, k) / C(n, k), less q = 0, which is 0 for k > 1
+    y = BACKENDS[backend].transform(x, offsets, torch.tensor(k))
+    p = order.tolist()
+    top = 1.0  # the exact value at the top rank: C(n, k) / C(n, k)
+    for i in range(0, n, 997):
+        exact = 1.0
+        for j in range(k):
+            exact *= (p[i] + 1 - j) / (n - j)
+        assert abs(y[i].item() - exact) <= 1e-13 * top
+
+
+@every_backend
+def test_lengths_far_apart(backend):
+    """One long group among many short ones: the reference must not pad all to the longest."""
+    lengths = torch.ones(20_000).long()
+    lengths[7] = 100_000
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    x = torch.randn(int(offsets[-1]), generator=torch.Generator().manual_seed(0))
+    y = BACKENDS[backend].transform(x, offsets, torch.tensor(3))
+    assert identical(y[7:100_007], BACKENDS[backend].transform(x[7:100_007], 3))
+    assert (y[:7] == 0).all() and (y[100_007:] == 0).all()
+
+
+@every_backend
+def test_several_k_at_once(backend):
+    """Bit for bit what each k gives alone; clamped in short groups."""
+    backend = BACKENDS[backend]
+    x = torch.randn(3, 4, 9, generator=torch.Generator().manual_seed(0))
+    x[0, 1, 3:] = torch.nan
+    x[1, 1] = torch.nan
+    ks = [1, 2, 5, 9]
+    assert identical(backend.max_at_k(x, ks), torch.stack([backend.max_at_k(x, k) for k in ks], -1))
+    offsets = torch.tensor([0, 2, 2, 50, 108])
+    each = torch.stack([backend.max_at_k(x.flatten(), offsets, torch.tensor(k)) for k in ks], -1)
+    assert identical(backend.max_at_k(x.flatten(), offsets, ks), each)
+    assert backend.max_at_k(x[0, 0] > 0, ks).dtype == torch.float32
