@@ -137,7 +137,7 @@ py::tuple lined_up(const IndexArray& numbers, int64_t groups) {
 
 py::tuple group_integers(const IndexArray& ids) {
   IndexArray numbers(ids.size());
-  cpu::Numbering numbering(ids.size());
+  cpu::Numbering numbering;
   {
     const int64_t* from = ids.data();
     int64_t* to = numbers.mutable_data();
@@ -155,7 +155,7 @@ py::tuple group_objects(const py::object& sequence) {
   if (!ids) throw py::error_already_set();
   IndexArray numbers(static_cast<py::ssize_t>(ids.size()));
   int64_t* to = numbers.mutable_data();
-  cpu::Numbering numbering(static_cast<int64_t>(ids.size()));
+  cpu::Numbering numbering;
   std::vector<PyObject*> firsts;
   for (size_t i = 0; i < ids.size(); ++i) {
     PyObject* id = PyTuple_GET_ITEM(ids.ptr(), static_cast<Py_ssize_t>(i));

@@ -90,7 +90,7 @@ def transform(
     else:
         y = OPS["transform"].grouped(batch.rewards, batch.offsets, batch.k, baseline=baseline)
         if batch.order is not None:
-            y = torch.empty_like(y).index_copy(0, batch.order, y)
+            y = torch.empty_like(y).scatter(0, batch.order, y)
     return batch.finish(y)
 
 

@@ -51,19 +51,21 @@ _DENSE = ("default", "tensor_k")
 # ---------------------------------------------------------------------------------------------- telling the forms apart
 
 
-def _read_a_tensor_k_as_one(packet, tensors: int) -> None:
+def _choose_form_by_type(packet, tensors: int) -> None:
     """Left alone, torch takes a k of shape () for the integer it holds: that would wait for the device, and a captured CUDA
-    graph would keep the k it was captured with."""
-    by_schema, tensor_k = packet._op, packet.tensor_k
+    graph would keep the k it was captured with. And it finds a form by trying one schema after another, which costs ten
+    microseconds for each that does not fit. Calls whose form shows in their positional arguments go to it directly."""
+    by_schema, tensor_k, grouped = packet._op, packet.tensor_k, packet.grouped
 
     def call(*args, **keywords):
-        if len(args) == tensors + 1:
-            k = args[tensors]
-        elif len(args) > tensors or "offsets" in keywords:
-            k = None
-        else:
-            k = keywords.get("k")
-        if isinstance(k, Tensor) and not (len(args) > tensors and "k" in keywords):
+        count = len(args) - tensors  # of offsets and k
+        if count == 1:
+            if isinstance(args[-1], Tensor) and "k" not in keywords:
+                return tensor_k(*args, **keywords)
+        elif count == 2:
+            if isinstance(args[-1], Tensor):
+                return grouped(*args, **keywords)
+        elif "k" in keywords and "offsets" not in keywords and isinstance(keywords["k"], Tensor):
             return tensor_k(*args, **keywords)
         return by_schema(*args, **keywords)
 
@@ -71,7 +73,7 @@ def _read_a_tensor_k_as_one(packet, tensors: int) -> None:
 
 
 for _name, (_tensors, _) in _SCHEMAS.items():
-    _read_a_tensor_k_as_one(OPS[_name], _tensors.count("Tensor"))
+    _choose_form_by_type(OPS[_name], _tensors.count("Tensor"))
 
 
 # ------------------------------------------------------------------------------------------- devices without a kernel

@@ -80,7 +80,9 @@ class Fuzzer:
         return offsets, total
 
     def call(self):
-        kind = self.random.choice((self.dense, self.dense, self.tensor_k, self.grouped, self.grouped, self.curve, self.arrays))
+        kind = self.random.choice(
+            (self.dense, self.dense, self.tensor_k, self.grouped, self.grouped, self.curve, self.arrays)
+        )
         try:
             kind()
             self.seen[f"{kind.__name__}: result"] += 1
@@ -102,7 +104,12 @@ class Fuzzer:
 
     def either(self, x, *args):
         if self.random.random() < 0.6:
-            self.check("transform", x, *args, baseline=self.random.choice((*BASELINES, "loo-1", "lo" if self.random.random() < 0.1 else "loo")))
+            self.check(
+                "transform",
+                x,
+                *args,
+                baseline=self.random.choice((*BASELINES, "loo-1", "lo" if self.random.random() < 0.1 else "loo")),
+            )
         else:
             self.check("max_at_k", x, *args)
 
@@ -136,7 +143,9 @@ class Fuzzer:
         else:
             offsets, total = self.offsets()
             x, offsets = self.values(total), self.index(offsets)
-            same(torch.ops.pkpo.max_at_k.curve_grouped(x, offsets, ks), reference.max_at_k_curve_grouped(x, offsets, ks))
+            same(
+                torch.ops.pkpo.max_at_k.curve_grouped(x, offsets, ks), reference.max_at_k_curve_grouped(x, offsets, ks)
+            )
 
     def arrays(self):
         """The NumPy module on any strides, negative ones too, and into any; beside the op."""

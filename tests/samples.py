@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import torch
 
+import pkpo_kernels  # noqa: F401 - registers the ops
+
 ops = torch.ops.pkpo
 
 

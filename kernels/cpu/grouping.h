@@ -3,30 +3,25 @@
 // sample costs one probe of a table of at most half its slots in use.
 #pragma once
 
-#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 namespace pkpo::cpu {
 
-// Numbers distinct keys 0, 1, 2, ... as they come. `same(number, key)` says whether the key with that number is this
-// one.
+// Numbers distinct keys 0, 1, 2, ... as they come.
 class Numbering {
  public:
-  explicit Numbering(int64_t keys)
-      : shift_(64 - std::bit_width(static_cast<uint64_t>(keys < 8 ? 15 : 2 * keys - 1))),
-        slots_(size_t{1} << (64 - shift_), Slot{0, -1}) {}
-
-  // The number of the key with this hash; a new one gets the next number, `count()` before the call.
+  // The number of the key with this hash; a new one gets the next number, `count()` before the call. `same(number)`
+  // says whether the key with that number, whose hash is the same, is this one.
   template <class Same>
   int64_t number(uint64_t hash, Same same) {
-    const size_t mask = slots_.size() - 1;
-    // Multiplying by 2^64 over the golden ratio spreads hashes that differ in few bits over the high bits.
-    for (size_t i = (hash * 0x9e3779b97f4a7c15u) >> shift_;; i = (i + 1) & mask) {
+    for (size_t i = first_slot(hash);; i = (i + 1) & (slots_.size() - 1)) {
       Slot& slot = slots_[i];
       if (slot.number < 0) {
-        slot = Slot{hash, count_};
-        return count_++;
+        slot = Slot{hash, count_++};
+        if (2 * static_cast<size_t>(count_) > slots_.size()) grow();
+        return count_ - 1;
       }
       if (slot.hash == hash && same(slot.number)) return slot.number;
     }
@@ -36,11 +31,28 @@ class Numbering {
 
  private:
   struct Slot {
-    uint64_t hash;
-    int64_t number;
+    uint64_t hash = 0;
+    int64_t number = -1;
   };
-  int shift_;
-  std::vector<Slot> slots_;
+
+  // Multiplying by 2^64 over the golden ratio spreads hashes that differ in few bits over the high bits.
+  size_t first_slot(uint64_t hash) const { return (hash * 0x9e3779b97f4a7c15u) >> shift_; }
+
+  // The table follows the number of groups, not of samples, and so stays in the cache.
+  void grow() {
+    std::vector<Slot> old(slots_.size() * 4);
+    old.swap(slots_);
+    shift_ -= 2;
+    for (const Slot& slot : old) {
+      if (slot.number < 0) continue;
+      size_t i = first_slot(slot.hash);
+      while (slots_[i].number >= 0) i = (i + 1) & (slots_.size() - 1);
+      slots_[i] = slot;
+    }
+  }
+
+  int shift_ = 64 - 8;
+  std::vector<Slot> slots_ = std::vector<Slot>(size_t{1} << 8);
   int64_t count_ = 0;
 };
 

@@ -1,0 +1,50 @@
+"""``python -m bench.grouping``: what it costs to have groups in other shapes than a matrix, beside the dense op.
+
+65,536 float32 rewards of 4,096 prompts, 16 each, k = 4, one thread: the op on a matrix, on offsets, and the whole call from ids to
+output with ids as an int64 tensor and as uuid strings (a list, and the object array that verl holds), in random order.
+"""
+
+import uuid
+
+import numpy as np
+import torch
+
+import pkpo_kernels
+from bench.timing import side_by_side
+
+GROUPS, N, K = 4096, 16, 4
+
+
+def main():
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(GROUPS, N, generator=generator)
+    shuffle = torch.randperm(GROUPS * N, generator=generator)
+    ids = torch.arange(GROUPS).repeat_interleave(N)[shuffle]
+    names = [str(uuid.UUID(int=i)) for i in range(GROUPS)]
+    strings = [names[i] for i in ids.tolist()]
+    objects = np.array(strings, dtype=object)
+    values, offsets, k = x.flatten(), torch.arange(0, GROUPS * N + 1, N), torch.tensor(K)
+    k_groups = torch.full((GROUPS,), K)
+    transform = torch.ops.pkpo.transform
+    absent = torch.where(torch.rand(x.shape, generator=generator) < 0.1, torch.nan, x)
+    candidates = {
+        "dense (4096, 16)": lambda: transform(x, K),
+        "dense, a k a group": lambda: transform(x, k_groups),
+        "dense, a tenth absent": lambda: transform(absent, K),
+        "offsets, equal lengths": lambda: transform(values, offsets, k),
+        "int64 ids to output": lambda: pkpo_kernels.transform(values, K, group_ids=ids),
+        "uuid strings to output": lambda: pkpo_kernels.transform(values, K, group_ids=strings),
+        "uuid object array to output": lambda: pkpo_kernels.transform(values, K, group_ids=objects),
+        "group_by of int64 ids alone": lambda: pkpo_kernels.group_by(ids),
+    }
+    timings = side_by_side(candidates, rounds=31)
+    base = timings["dense (4096, 16)"].median
+    print(f"{'':<30}{'median ms':>10}{'20%-80%':>15}{'over dense':>12}")
+    for name, timing in timings.items():
+        spread = f"{timing.low * 1e3:.3f}-{timing.high * 1e3:.3f}"
+        print(f"{name:<30}{timing.median * 1e3:>10.3f}{spread:>15}{timing.median / base:>12.2f}")
+
+
+if __name__ == "__main__":
+    main()
