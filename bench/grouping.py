@@ -1,7 +1,7 @@
 """``python -m bench.grouping``: what it costs to have groups in other shapes than a matrix, beside the dense op.
 
-65,536 float32 rewards of 4,096 prompts, 16 each, k = 4, one thread: the op on a matrix, on offsets, and the whole call from ids to
-output with ids as an int64 tensor and as uuid strings (a list, and the object array that verl holds), in random order.
+65,536 float32 rewards of 4,096 prompts, 16 each, k = 4: the op on a matrix, on offsets, and the whole call from ids to output
+with ids as an int64 tensor and as uuid strings (a list, and the object array that verl holds), in random order.
 """
 
 import uuid
@@ -16,7 +16,12 @@ GROUPS, N, K = 4096, 16, 4
 
 
 def main():
-    torch.set_num_threads(1)
+    for threads in sorted({1, torch.get_num_threads()}):
+        measure(threads)
+
+
+def measure(threads):
+    torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(GROUPS, N, generator=generator)
     shuffle = torch.randperm(GROUPS * N, generator=generator)
@@ -40,7 +45,7 @@ def main():
     }
     timings = side_by_side(candidates, rounds=31)
     base = timings["dense (4096, 16)"].median
-    print(f"{'':<30}{'median ms':>10}{'20%-80%':>15}{'over dense':>12}")
+    print(f"{f'threads: {threads}':<30}{'median ms':>10}{'20%-80%':>15}{'over dense':>12}")
     for name, timing in timings.items():
         spread = f"{timing.low * 1e3:.3f}-{timing.high * 1e3:.3f}"
         print(f"{name:<30}{timing.median * 1e3:>10.3f}{spread:>15}{timing.median / base:>12.2f}")

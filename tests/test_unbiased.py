@@ -57,7 +57,8 @@ def test_dense(rewards, baseline, n, k, record_property):
     for objective in ("max", "min"):
         s = pkpo_kernels.transform(reward[x], k, baseline=baseline, objective=objective)
         per_group = (s.unsqueeze(-1) * score(x)).sum(1)
-        name = f"{rewards if objective == 'max' else rewards.replace('max', 'min').replace('pass@', 'pass^')} {baseline} n={n} k={k}"
+        goal = rewards if objective == "max" else {"max@k": "min@k", "pass@k": "pass^k"}[rewards]
+        name = f"{goal} {baseline} n={n} k={k}"
         within_interval(per_group, exact_gradient(reward, k, objective), record_property, name)
 
 
