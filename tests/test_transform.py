@@ -1,6 +1,7 @@
 """transform and max_at_k of dense rewards with an integer k, against exact arithmetic."""
 
 from fractions import Fraction
+from math import comb
 
 import oracle
 import pytest
@@ -84,3 +85,43 @@ def scaled_integers(x):
     ratios = [value.as_integer_ratio() for value in x.tolist()]
     scale = max(denominator for _, denominator in ratios)
     return [numerator * (scale // denominator) for numerator, denominator in ratios], scale
+
+
+@pytest.mark.parametrize(
+    "n,k", [(1000, 500), (1100, 550), (1000, 8), (3000, 1200), (5000, 4990), (65536, 8), (65536, 3000)]
+)
+def test_every_weight_down_to_the_smallest_normal_number(n, k):
+    """Zeros below rank q and ones from it on: loo-1 gives the ones w[q] = C(q, k-1) / C(n, k) itself."""
+    ranks = sorted({k - 1, k, n - 2, n - 1, *torch.linspace(k - 1, n - 1, 40).long().tolist()})
+    x = torch.zeros(len(ranks), n, dtype=torch.float64)
+    for group, q in zip(x, ranks):
+        group[q:] = 1
+    total = comb(n, k)
+    # The CPU kernel carries its rounding errors along; what is left is that of the last operations.
+    bounds = {"cpu": {torch.float64: 1e-15, torch.float32: 6e-8}}
+    for dtype, bound in BOUND.items():
+        tiny = torch.finfo(dtype).tiny
+        exact = [Fraction(comb(q, k - 1), total) for q in ranks]
+        for name in BACKENDS:
+            y = call(name, "loo-1", x.to(dtype), k)[:, -1]
+            for q, weight, got in zip(ranks, exact, y.tolist()):
+                difference = abs(Fraction(got) - weight)
+                allowed = Fraction(bounds.get(name, {}).get(dtype, bound))
+                assert difference <= allowed * weight or (weight < tiny and got <= 2 * tiny), (name, dtype, q, got)
+
+
+@pytest.mark.parametrize("n", [65_535, 1_000_003])
+def test_sums_of_many_equal_terms_do_not_drift(n):
+    """With k = 1, none is x / n and loo-1 (x - mean of the others) / n: every weight is the same, and a plain running sum of
+    equal terms rounds the same way a thousand times over."""
+    x = torch.arange(n, dtype=torch.float64) * 0.1
+    others = [(x.tolist()[i], i) for i in range(0, n, n // 50)]
+    total = sum(map(Fraction, x.tolist()))
+    for name in BACKENDS:
+        bound = 1e-15 if name == "cpu" else 1e-13
+        none, loo_1 = call(name, "none", x, 1), call(name, "loo-1", x, 1)
+        for value, i in others:
+            exact = Fraction(value) / n
+            assert abs(Fraction(none[i].item()) - exact) <= bound * Fraction(x[-1].item()) / n
+            exact = (Fraction(value) - (total - Fraction(value)) / (n - 1)) / n
+            assert abs(Fraction(loo_1[i].item()) - exact) <= bound * Fraction(x[-1].item()) / (2 * n)
