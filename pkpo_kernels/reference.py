@@ -47,7 +47,7 @@ class _Sorted(NamedTuple):
 
 def _sort(rewards: Tensor, k: int | Tensor, form: str) -> _Sorted:
     work = torch.float32 if rewards.device.type == "mps" else torch.float64
-    x, order = (rewards.to(work) + 0.0).sort(dim=-1)  # + 0.0 makes -0 and 0 one value; NaN sorts last
+    x, order = rewards.to(work).sort(dim=-1)  # NaN sorts last
     n = x.isnan().logical_not().sum(-1, keepdim=True)
     largest = n - 1 if form == "loo" else n
     k = torch.minimum(k.clamp(min=1).unsqueeze(-1), largest) if isinstance(k, Tensor) else largest.clamp(max=k)

@@ -141,6 +141,21 @@ def test_edges(backend):
 
 @every_backend
 @every_baseline
+def test_a_zero_is_never_negative(backend, baseline):
+    for x in (
+        torch.zeros(5),
+        -torch.zeros(5),
+        torch.tensor([0.0, -0.0, 0.0, -0.0, -0.0]),
+        torch.tensor([-0.0, torch.nan] * 3),
+    ):
+        for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+            y = backend.transform(x.to(dtype), 2, baseline=baseline)
+            assert (y == 0).all() and not y.signbit().any()
+            assert not backend.max_at_k(x.to(dtype), 2).signbit().any()
+
+
+@every_backend
+@every_baseline
 def test_absent_samples_are_left_out(backend, baseline):
     """Every pattern of NaN in a group of five: the others get what they get alone, with k clamped to them."""
     values = rewards.gaussian(5)
