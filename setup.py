@@ -16,7 +16,7 @@ from setuptools.command.build_ext import build_ext
 HEADERS = [str(path) for folder in ("kernels", "csrc") for path in Path(folder).rglob("*.h")]
 KERNELS = ["kernels/cpu/pkpo.cpp"]
 # No contraction of a * b + c: the same bits on every machine.
-FLAGS = ["-std=c++20", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
+FLAGS = ["-std=c++20", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-g0", "-Wall", "-Wextra"]
 FLAGS += os.environ.get("PKPO_CXXFLAGS", "").split()
 LINK_FLAGS = os.environ.get("PKPO_LDFLAGS", "").split()
 

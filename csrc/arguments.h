@@ -112,7 +112,20 @@ inline bool is_floating(DType dtype) {
   return dtype == DType::float64 || dtype == DType::float32 || dtype == DType::float16 || dtype == DType::bfloat16;
 }
 
-inline bool same_device(const Tensor& a, const Tensor& b) { return a.device() == b.device(); }
+// A device as torch prints it.
+inline std::string text(const torch::stable::Device& device) {
+  using torch::headeronly::DeviceType;
+  const char* type = device.type() == DeviceType::CPU    ? "cpu"
+                     : device.type() == DeviceType::CUDA ? "cuda"
+                     : device.type() == DeviceType::Meta ? "meta"
+                                                         : "another type";
+  return device.index() < 0 ? type : type + (":" + std::to_string(device.index()));
+}
+
+inline void check_device(const char* op, const char* name, const Tensor& tensor, const Tensor& rewards) {
+  if (tensor.device() == rewards.device()) return;
+  fail(op, name, " must be on the device of rewards, ", text(rewards.device()), ", got ", text(tensor.device()));
+}
 
 inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
@@ -196,7 +209,7 @@ class Arguments {
     if (grad.scalar_type() != scalar_type_) {
       fail(op_, "grad must be ", text(scalar_type_), " like the output, got ", text(grad.scalar_type()));
     }
-    if (!same_device(grad, rewards_)) fail(op_, "grad must be on the device of rewards");
+    check_device(op_, "grad", grad, rewards_);
     if (sizes_of(grad) != shape) fail(op_, "grad must have shape ", text(shape), ", got ", text(sizes_of(grad)));
     return as_contiguous(grad);
   }
@@ -260,7 +273,7 @@ class Arguments {
     if (dtype != ScalarType::Int && dtype != ScalarType::Long) {
       fail(op_, name, " must be int32 or int64, got ", text(dtype));
     }
-    if (!same_device(tensor, rewards_)) fail(op_, name, " must be on the device of rewards");
+    check_device(op_, name, tensor, rewards_);
   }
 
   void set_k(const Tensor& k) {

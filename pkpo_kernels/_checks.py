@@ -98,7 +98,7 @@ def check_grad(op: str, grad: Tensor, rewards: Tensor, shape: torch.Size) -> Non
     if grad.dtype != rewards.dtype:
         fail(op, f"grad must be {dtype_name(rewards.dtype)} like the output, got {dtype_name(grad.dtype)}")
     if grad.device != rewards.device:
-        fail(op, "grad must be on the device of rewards")
+        fail(op, f"grad must be on the device of rewards, {rewards.device}, got {grad.device}")
     if grad.shape != shape:
         fail(op, f"grad must have shape {tuple(shape)}, got {tuple(grad.shape)}")
 
@@ -126,7 +126,7 @@ def _check_index(op: str, name: str, index: Tensor, rewards: Tensor) -> None:
     if index.dtype not in (torch.int32, torch.int64):
         fail(op, f"{name} must be int32 or int64, got {dtype_name(index.dtype)}")
     if index.device != rewards.device:
-        fail(op, f"{name} must be on the device of rewards")
+        fail(op, f"{name} must be on the device of rewards, {rewards.device}, got {index.device}")
 
 
 def _check_k(op: str, rewards: Tensor, k: Tensor, groups: tuple) -> None:

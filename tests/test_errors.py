@@ -146,11 +146,13 @@ def test_gradient_arguments(backend):
 
 
 def test_devices_that_differ():
-    meta = torch.ops.pkpo
-    with pytest.raises(RuntimeError, match="pkpo::transform: k must be on the device of rewards"):
-        meta.transform(X.to("meta"), K)
-    with pytest.raises(RuntimeError, match="pkpo::transform: offsets must be on the device of rewards"):
-        meta.transform(V.to("meta"), OFFSETS, K.to("meta"))
+    where = "must be on the device of rewards, meta, got cpu"
+    with pytest.raises(RuntimeError, match=f"pkpo::transform: k {where}"):
+        torch.ops.pkpo.transform(X.to("meta"), K)
+    with pytest.raises(RuntimeError, match=f"pkpo::transform: offsets {where}"):
+        torch.ops.pkpo.transform(V.to("meta"), OFFSETS, K.to("meta"))
+    with pytest.raises(RuntimeError, match=f"pkpo::_transform_backward: grad {where}"):
+        torch.ops.pkpo._transform_backward(X, X.to("meta"), 2)
 
 
 def test_sparse_rewards():
