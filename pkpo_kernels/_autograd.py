@@ -20,11 +20,11 @@ _AFTER_AUTOGRAD = torch._C._after_autograd_keyset
 _functorch_is_active = torch._C._are_functorch_transforms_active
 
 
-def register_linear(library: torch.library.Library, op, *, linear: int, at: int, vjp: Callable, jvp: Callable) -> None:
-    """Gives ``op`` its derivatives with respect to its positional argument number ``linear``.
+def register_linear(library: torch.library.Library, op, *, at: int, vjp: Callable, jvp: Callable) -> None:
+    """Gives ``op`` its derivatives with respect to its first argument.
 
-    The op is linear in it around the point that argument number ``at`` gives (the same argument, or another one that has
-    no derivative). ``vjp(grad, *args, **keywords)`` is the gradient that flows to argument ``linear`` and
+    The op is linear in it around the point that argument number ``at`` gives: the first itself, or the one behind it, which
+    has no derivative. ``vjp(grad, *args, **keywords)`` is the gradient that flows to the first argument and
     ``jvp(tangent, *args, **keywords)`` the change of the output, where args are those of the op from ``at`` on.
     """
 
@@ -53,14 +53,11 @@ def register_linear(library: torch.library.Library, op, *, linear: int, at: int,
 
         @staticmethod
         def backward(ctx, grad):
-            grads = [None] * (2 + ctx.count)
-            if ctx.needs_input_grad[2 + linear]:
-                grads[2 + linear] = vjp(grad, *Derivative.point(ctx), **ctx.keywords)
-            return tuple(grads)
+            first = vjp(grad, *Derivative.point(ctx), **ctx.keywords) if ctx.needs_input_grad[2] else None
+            return None, None, first, *(None for _ in range(ctx.count - 1))
 
         @staticmethod
-        def jvp(ctx, _keyset, _keywords, *tangents):
-            tangent = tangents[linear]
+        def jvp(ctx, _keyset, _keywords, tangent, *_):
             if tangent is None:
                 return None
             return jvp(tangent, *Derivative.point(ctx), **ctx.keywords)

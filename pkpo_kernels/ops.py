@@ -144,9 +144,9 @@ def _(rewards, offsets, k):
 for _name in ("transform", "max_at_k"):
     for _overload in (*_DENSE, "grouped"):
         _op, _vjp, _jvp = (getattr(OPS[name], _overload) for name in (_name, f"_{_name}_backward", f"_{_name}_jvp"))
-        register_linear(library, _op, linear=0, at=0, vjp=_vjp, jvp=_jvp)
-        register_linear(library, _vjp, linear=0, at=1, vjp=_jvp, jvp=_vjp)
-        register_linear(library, _jvp, linear=0, at=1, vjp=_vjp, jvp=_jvp)
+        register_linear(library, _op, at=0, vjp=_vjp, jvp=_jvp)
+        register_linear(library, _vjp, at=1, vjp=_jvp, jvp=_vjp)
+        register_linear(library, _jvp, at=1, vjp=_vjp, jvp=_jvp)
 
 
 def _curve_vjp(grad, rewards, *args):
@@ -169,7 +169,7 @@ def _curve_jvp(tangent, rewards, *args):
 
 for _overload in ("curve", "curve_grouped"):
     _op = getattr(OPS["max_at_k"], _overload)
-    register_linear(library, _op, linear=0, at=0, vjp=_curve_vjp, jvp=_curve_jvp)
+    register_linear(library, _op, at=0, vjp=_curve_vjp, jvp=_curve_jvp)
 
 
 # --------------------------------------------------------------------------------------------------------------- vmap

@@ -148,16 +148,14 @@ void scan(const Coefficients& c, int64_t n, Value value, double* y) {
 
 // The same where the difference of two values is not a finite number. An infinite reward acts as the limit of ever
 // larger finite ones: y is linear in the sorted values, so they are split into x = infinite(x) M + finite(x), each part
-// is scanned, and y is infinite where M counts. Finite values whose difference overflows are scanned at half their
-// size.
+// is scanned, and y is infinite where M counts. Finite values whose difference overflows are scanned at half size.
 template <bool compensated, class Value>
 void scan_unbounded(const Coefficients& c, int64_t n, Value value, double* y, double* infinite) {
   const auto finite_part = [&](int64_t q) { return std::isinf(value(q)) ? 0.0 : 0.5 * value(q); };
   const auto infinite_part = [&](int64_t q) { return std::isinf(value(q)) ? std::copysign(1.0, value(q)) : 0.0; };
   scan<compensated>(c, n, finite_part, y);
   scan<compensated>(c, n, infinite_part, infinite);
-  // A sum of terms of one sign is zero only if every term is; where terms can cancel, rounding is told from a true
-  // rest.
+  // A sum of terms of one sign is zero only if every term is; where terms can cancel, what rounding leaves is not.
   const double negligible = c.has_down ? 1e-12 : 0;
   for (int64_t p = 0; p < n; ++p) {
     y[p] = std::fabs(infinite[p]) > negligible ? std::copysign(std::numeric_limits<double>::infinity(), infinite[p])
@@ -199,8 +197,7 @@ Form form_of(Baseline baseline) {
   return Form::loo_1;
 }
 
-// A group of which every reward is `low` or `high`, as 0/1 rewards are, needs no sort: its only gap lies between the
-// two.
+// A group in which every reward is `low` or `high`, as 0/1 rewards are, needs no sort: it has one gap.
 struct TwoValues {
   bool found = false;
   int64_t n = 0, lows = 0;  // samples present; those of them that are low, 0 where all are equal
