@@ -7,12 +7,13 @@ JOBS ?= 2
 
 CXX_SOURCES := $(shell find kernels csrc tests -name '*.h' -o -name '*.cpp')
 
-.PHONY: help install demo test sanitize lint format clean
+.PHONY: help install demo bench test sanitize lint format clean
 
 help:
 	@echo "make demo     train on the paper's toy problem, compare with the optimum, measure groups per second"
 	@echo "make test     the whole test suite"
 	@echo "make sanitize random calls of the compiled libraries under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make bench    the CPU kernel beside its peers, as ratios; writes bench/results/cpu.json"
 	@echo "make lint     ruff and clang-format, checking only; make format mends"
 	@echo "make install  the environment and the compiled libraries, needed by all of them"
 	@echo "make clean    removes what the others made"
@@ -30,6 +31,9 @@ install: $(VENV)/.installed
 
 demo: install
 	$(BIN)/python -m bench.demo
+
+bench: install
+	$(BIN)/python -m bench.cpu
 
 test: install
 	$(BIN)/python -m pytest -n $(JOBS)
