@@ -1,7 +1,10 @@
 // One group after another: sort, gaps, one weighted scan each way, and every sample gets the value at its rank. All
 // arithmetic is in float64, sums of float64 rewards are compensated. A group of at most two values, as 0/1 rewards are,
-// is not sorted but counted. Cost of a group: n log2 n comparisons, a few multiplications and additions a sample, 2
-// bytes moved per byte of rewards; the coefficients of a shape are formed once and kept while the shape stays the same.
+// is not sorted but counted.
+//
+// Cost of a group: n^2 / 4 vector comparisons up to n = 64, beyond four passes over the keys (eight for float64); a few
+// multiplications and additions a sample; 2 bytes moved per byte of rewards. The coefficients of a shape are formed
+// once and kept while the shape stays the same.
 
 #include "pkpo.h"
 
@@ -83,10 +86,11 @@ class Sum {
 template <class Entry>
 struct Scratch {
   explicit Scratch(int64_t largest_group)
-      : memory(new std::byte[static_cast<size_t>(largest_group + 1) * (sizeof(Entry) + 5 * sizeof(double))]) {
+      : memory(new std::byte[static_cast<size_t>(largest_group + 1) * (2 * sizeof(Entry) + 5 * sizeof(double))]) {
     const int64_t stride = largest_group + 1;
     entries = reinterpret_cast<Entry*>(memory.get());
-    double* next = reinterpret_cast<double*>(entries + stride);
+    spare = entries + stride;
+    double* next = reinterpret_cast<double*>(spare + stride);
     coefficients.w = next;
     coefficients.up = next += stride;
     coefficients.down = next += stride;
@@ -95,7 +99,7 @@ struct Scratch {
   }
 
   std::unique_ptr<std::byte[]> memory;
-  Entry* entries;
+  Entry *entries, *spare;
   Coefficients coefficients;
   double *first, *second;  // two vectors over the ranks of a group
 };
@@ -207,23 +211,41 @@ struct TwoValues {
 template <class Value, class In>
 TwoValues find_two_values(const In* rewards, int64_t stride, int64_t size) {
   TwoValues two;
-  Value first{}, second{};
-  int64_t seconds = 0;
-  for (int64_t i = 0; i < size; ++i) {
-    const Value value = static_cast<Value>(rewards[i * stride]);
-    if (value != value) continue;
-    if (two.n == 0) first = second = value;
-    if (value != first) {
-      if (seconds == 0) second = value;
-      if (value != second) return two;
-      ++seconds;
-    }
-    ++two.n;
+  const auto at = [&](int64_t i) { return static_cast<Value>(rewards[i * stride]); };
+  // The first present sample, and the first that differs from it; a third value among the next few settles most groups.
+  int64_t i = 0;
+  while (i < size && at(i) != at(i)) ++i;
+  if (i == size) {
+    two.found = true;
+    return two;
   }
-  two.found = std::isfinite(static_cast<double>(first) - static_cast<double>(second));
+  const Value first = at(i);
+  while (i < size && !(at(i) < first || at(i) > first)) ++i;
+  const Value second = i < size ? at(i) : first;
+  if (!std::isfinite(static_cast<double>(first) - static_cast<double>(second))) return two;
+  for (const int64_t end = std::min(i + 8, size); i < end; ++i) {
+    if ((at(i) < first || at(i) > first) && (at(i) < second || at(i) > second)) return two;
+  }
+  int64_t firsts = 0, seconds = 0, absent = 0;
+  const auto count = [&](auto step) {
+    for (int64_t j = 0; j < size; ++j) {
+      const Value value = static_cast<Value>(rewards[j * step]);
+      firsts += value == first;
+      seconds += value == second;
+      absent += value != value;
+    }
+  };
+  if (stride == 1) {
+    count(std::integral_constant<int64_t, 1>{});
+  } else {
+    count(stride);
+  }
+  if (first == second) seconds = 0;
+  two.n = firsts + seconds;
+  two.found = two.n + absent == size;
   two.low = std::min(first, second);
   two.high = std::max(first, second);
-  two.lows = seconds == 0 ? 0 : (first < second ? two.n - seconds : seconds);
+  two.lows = seconds == 0 ? 0 : (first < second ? firsts : seconds);
   return two;
 }
 
@@ -258,7 +280,8 @@ struct Kernel {
       const In* x = rewards.at<const In>(g, begin);
       Out* y = out.at<Out>(g, begin);
       const TwoValues two = find_two_values<Value>(x, rewards.stride, size);
-      const int64_t n = two.found ? two.n : sort_present<Value>(x, rewards.stride, size, scratch.entries);
+      const int64_t n =
+          two.found ? two.n : sort_present<Value>(x, rewards.stride, size, scratch.entries, scratch.spare);
       const int64_t k = clamp_k(groups.k[g], n, form);
       if (k < 1) return fill(y, out.stride, size, 0);
       c.set(n, k, form);
@@ -285,7 +308,8 @@ struct Kernel {
     for_each_group(groups, first, last, [&](int64_t g, int64_t begin, int64_t size) {
       const In* x = rewards.at<const In>(g, begin);
       const TwoValues two = find_two_values<Value>(x, rewards.stride, size);
-      const int64_t n = two.found ? two.n : sort_present<Value>(x, rewards.stride, size, scratch.entries);
+      const int64_t n =
+          two.found ? two.n : sort_present<Value>(x, rewards.stride, size, scratch.entries, scratch.spare);
       double value = std::numeric_limits<double>::quiet_NaN();
       if (n > 0) {
         c.set(n, clamp_k(groups.k[g], n, Form::max_at_k), Form::max_at_k);
@@ -308,7 +332,8 @@ struct Kernel {
     std::vector<Workspace> tables;
     for (int64_t j = 0; j < count; ++j) tables.emplace_back(largest);
     for_each_group(groups, first, last, [&](int64_t g, int64_t begin, int64_t size) {
-      const int64_t n = sort_present<Value>(rewards.at<const In>(g, begin), rewards.stride, size, scratch.entries);
+      const int64_t n =
+          sort_present<Value>(rewards.at<const In>(g, begin), rewards.stride, size, scratch.entries, scratch.spare);
       Out* y = out.at<Out>(g, g * count);
       for (int64_t j = 0; j < count; ++j) {
         double value = std::numeric_limits<double>::quiet_NaN();
@@ -331,7 +356,8 @@ struct Kernel {
     Workspace scratch(largest_group(groups, first, last));
     Coefficients& c = scratch.coefficients;
     for_each_group(groups, first, last, [&](int64_t g, int64_t begin, int64_t size) {
-      const int64_t n = sort_present<Value>(rewards.at<const In>(g, begin), rewards.stride, size, scratch.entries);
+      const int64_t n =
+          sort_present<Value>(rewards.at<const In>(g, begin), rewards.stride, size, scratch.entries, scratch.spare);
       const int64_t k = clamp_k(groups.k[g], n, form);
       const In* gy_by_position = grad.at<const In>(g, begin);
       Out* result = out.at<Out>(g, begin);
@@ -374,7 +400,8 @@ struct Kernel {
     Workspace scratch(largest_group(groups, first, last));
     Coefficients& c = scratch.coefficients;
     for_each_group(groups, first, last, [&](int64_t g, int64_t begin, int64_t size) {
-      const int64_t n = sort_present<Value>(rewards.at<const In>(g, begin), rewards.stride, size, scratch.entries);
+      const int64_t n =
+          sort_present<Value>(rewards.at<const In>(g, begin), rewards.stride, size, scratch.entries, scratch.spare);
       Out* result = out.at<Out>(g, begin);
       if (n < size) fill(result, out.stride, size, 0);
       if (n == 0) return;

@@ -1,6 +1,6 @@
-// Sorting one group. A sample becomes an unsigned integer that orders as its reward does, beside its position in the
-// group: keys compare in one instruction, -0 comes before +0, and equal rewards keep their order of position, so the
-// sorted sequence of values is the same for every order of the group.
+// Sorting one group. A sample becomes an unsigned integer that orders as its reward does (-0 before +0), beside its
+// position in the group. Equal keys keep their order of position; the sorted sequence of values is the same for every
+// order of the group.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace pkpo::cpu {
 
@@ -26,7 +27,9 @@ struct Entry32 {
     return std::bit_cast<float>(b);
   }
   int64_t position() const { return static_cast<uint32_t>(word); }
-  bool operator<(const Entry32& other) const { return word < other.word; }
+
+  static constexpr int kDigits = 4;
+  uint8_t digit(int d) const { return static_cast<uint8_t>(word >> (32 + 8 * d)); }
 };
 
 struct Entry64 {
@@ -42,15 +45,16 @@ struct Entry64 {
     return std::bit_cast<double>(b);
   }
   int64_t position() const { return index; }
-  bool operator<(const Entry64& other) const { return key != other.key ? key < other.key : index < other.index; }
+
+  static constexpr int kDigits = 8;
+  uint8_t digit(int d) const { return static_cast<uint8_t>(key >> (8 * d)); }
 };
 
 // Up to here a sample's rank is counted, one comparison with every other sample: n^2 comparisons, but a register full
-// of them in one instruction and none to be predicted. Beyond, n log n comparisons one at a time are fewer.
+// of them in one instruction and none to be predicted. Beyond, the keys are sorted digit by digit.
 constexpr int64_t kCountedRanks = 64;
 
-// The compiler's own vectors (GCC's and Clang's on every architecture), four of them at a time, which stay in
-// registers.
+// The compiler's own vectors (GCC's and Clang's on every architecture), four at a time: they stay in registers.
 template <class Value>
 struct Lanes {
   using Count = std::conditional_t<sizeof(Value) == 8, int64_t, int32_t>;
@@ -80,30 +84,49 @@ void count_ranks(const Value* values, int64_t n, int32_t* ranks) {
   for (int64_t i = 0; i < n; ++i) ranks[i] = static_cast<int32_t>(less[i]) + equals[less[i]]++;
 }
 
-// Keeps the samples that are present and sorts them, smallest reward first. Returns how many there are.
+// Sorts by key, least significant digit first; equal keys keep their order. A pass reads and writes every entry once
+// and has no branch to predict; a digit that all keys share (of the exponent, say) takes no pass. The result is in
+// `entries`, which changes places with `spare` as often as there are passes.
+template <class Entry>
+void radix_sort(Entry*& entries, Entry*& spare, int64_t n) {
+  int64_t counts[Entry::kDigits][256] = {};
+  for (int64_t i = 0; i < n; ++i) {
+    for (int d = 0; d < Entry::kDigits; ++d) ++counts[d][entries[i].digit(d)];
+  }
+  for (int d = 0; d < Entry::kDigits; ++d) {
+    if (counts[d][entries[0].digit(d)] == n) continue;
+    int64_t next = 0;
+    for (int64_t& count : counts[d]) next += std::exchange(count, next);
+    for (int64_t i = 0; i < n; ++i) spare[counts[d][entries[i].digit(d)]++] = entries[i];
+    std::swap(entries, spare);
+  }
+}
+
+// Keeps the samples that are present and sorts them, smallest reward first. Returns how many there are. Uses `spare`,
+// as large as `entries`, and may change places with it.
 template <class Value, class In, class Entry>
-int64_t sort_present(const In* rewards, int64_t stride, int64_t size, Entry* entries) {
+int64_t sort_present(const In* rewards, int64_t stride, int64_t size, Entry*& entries, Entry*& spare) {
+  int64_t n = 0;
   if (size <= kCountedRanks) {
-    Value values[kCountedRanks] = {};
+    Value values[kCountedRanks];
     int32_t positions[kCountedRanks];
-    int64_t n = 0;
     for (int64_t i = 0; i < size; ++i) {
       values[n] = static_cast<Value>(rewards[i * stride]);
       positions[n] = static_cast<int32_t>(i);
       n += values[n] == values[n];
     }
+    std::fill(values + n, values + std::min(n + Lanes<Value>::kBlock, kCountedRanks), Value(0));
     int32_t ranks[kCountedRanks];
     count_ranks(values, n, ranks);
     for (int64_t i = 0; i < n; ++i) entries[ranks[i]] = Entry(values[i], positions[i]);
     return n;
   }
-  int64_t n = 0;
   for (int64_t i = 0; i < size; ++i) {
     const Value value = static_cast<Value>(rewards[i * stride]);
     entries[n] = Entry(value, i);
     n += value == value;
   }
-  std::sort(entries, entries + n);
+  if (n > 1) radix_sort(entries, spare, n);
   return n;
 }
 
