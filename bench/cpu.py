@@ -56,6 +56,7 @@ def forward(n, quick):
         "backward": lambda: torch.ops.pkpo._transform_backward(x, x, K),
     }
     if not quick:
+        torch.compiler.reset()  # a graph of its own for every size, not one for all
         compiled = torch.compile(peers.torch_formulation, dynamic=False)
         candidates["torch compiled"] = lambda: compiled(x, K)
     return measure(candidates, quick)

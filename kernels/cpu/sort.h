@@ -89,14 +89,14 @@ void count_ranks(const Value* values, int64_t n, int32_t* ranks) {
 // `entries`, which changes places with `spare` as often as there are passes.
 template <class Entry>
 void radix_sort(Entry*& entries, Entry*& spare, int64_t n) {
-  int64_t counts[Entry::kDigits][256] = {};
+  uint32_t counts[Entry::kDigits][256] = {};
   for (int64_t i = 0; i < n; ++i) {
     for (int d = 0; d < Entry::kDigits; ++d) ++counts[d][entries[i].digit(d)];
   }
   for (int d = 0; d < Entry::kDigits; ++d) {
-    if (counts[d][entries[0].digit(d)] == n) continue;
-    int64_t next = 0;
-    for (int64_t& count : counts[d]) next += std::exchange(count, next);
+    if (counts[d][entries[0].digit(d)] == static_cast<uint32_t>(n)) continue;
+    uint32_t next = 0;
+    for (uint32_t& count : counts[d]) next += std::exchange(count, next);
     for (int64_t i = 0; i < n; ++i) spare[counts[d][entries[i].digit(d)]++] = entries[i];
     std::swap(entries, spare);
   }
