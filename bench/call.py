@@ -3,7 +3,7 @@
 import torch
 
 import pkpo_kernels  # noqa: F401
-from bench.timing import side_by_side
+from bench.timing import side_by_side, table
 
 
 def main():
@@ -16,11 +16,7 @@ def main():
         "torch.ops.pkpo.transform.default(x, 4)": lambda: transform.default(x, 4),
     }
     timings = side_by_side(candidates, rounds=41)
-    base = timings["torch.ops.aten.neg.default(x)"].median
-    print(f"{'call':<42}{'median us':>10}{'20%-80%':>16}{'over neg':>10}")
-    for name, timing in timings.items():
-        spread = f"{timing.low * 1e6:.2f}-{timing.high * 1e6:.2f}"
-        print(f"{name:<42}{timing.median * 1e6:>10.2f}{spread:>16}{timing.median / base:>10.2f}")
+    print(table(timings, over="torch.ops.aten.neg.default(x)", unit="us"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import pkpo_kernels
-from bench.timing import side_by_side
+from bench.timing import side_by_side, table
 
 GROUPS, N, K = 4096, 16, 4
 
@@ -44,11 +44,7 @@ def measure(threads):
         "group_by of int64 ids alone": lambda: pkpo_kernels.group_by(ids),
     }
     timings = side_by_side(candidates, rounds=31)
-    base = timings["dense (4096, 16)"].median
-    print(f"{f'threads: {threads}':<30}{'median ms':>10}{'20%-80%':>15}{'over dense':>12}")
-    for name, timing in timings.items():
-        spread = f"{timing.low * 1e3:.3f}-{timing.high * 1e3:.3f}"
-        print(f"{name:<30}{timing.median * 1e3:>10.3f}{spread:>15}{timing.median / base:>12.2f}")
+    print(table(timings, over="dense (4096, 16)", unit="ms", title=f"threads: {threads}"))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,17 @@ def side_by_side(candidates, *, rounds=15, seconds_a_round=0.02, tick=lambda: No
     return {name: _summary(values) for name, values in samples.items()}
 
 
+def table(timings, *, over, unit, title=""):
+    """Medians, spread and the ratio to the timing named ``over``; unit: "us" or "ms"."""
+    scale = {"us": 1e6, "ms": 1e3}[unit]
+    lines = [f"{title:<40}{f'median {unit}':>10}{'20%-80%':>16}{'ratio':>8}"]
+    for name, timing in timings.items():
+        spread = f"{timing.low * scale:.3f}-{timing.high * scale:.3f}"
+        ratio = timing.median / timings[over].median
+        lines.append(f"{name:<40}{timing.median * scale:>10.3f}{spread:>16}{ratio:>8.2f}")
+    return "\n".join(lines)
+
+
 def _summary(values):
     if len(values) < 2:
         return Timing(values[0], values[0], values[0])

@@ -9,7 +9,7 @@ import torch
 
 CPU_LIBRARY = Path(__file__).parent / "_cpu.so"
 _HOW_TO_BUILD = (
-    "install a C++20 compiler (g++ >= 10 or clang >= 12; Debian and Ubuntu: apt install g++) and then, in the environment "
+    "install a C++20 compiler (g++ >= 11 or clang >= 14; Debian and Ubuntu: apt install g++) and then, in the environment "
     "that has torch and in the source folder of pkpo_kernels: pip install --no-build-isolation --no-deps --force-reinstall ."
 )
 
