@@ -220,29 +220,25 @@ TwoValues find_two_values(const In* rewards, int64_t stride, int64_t size) {
     return two;
   }
   const Value first = at(i);
-  while (i < size && !(at(i) < first || at(i) > first)) ++i;
+  while (i < size && (at(i) == first || at(i) != at(i))) ++i;
   const Value second = i < size ? at(i) : first;
   if (!std::isfinite(static_cast<double>(first) - static_cast<double>(second))) return two;
   for (const int64_t end = std::min(i + 8, size); i < end; ++i) {
-    if ((at(i) < first || at(i) > first) && (at(i) < second || at(i) > second)) return two;
+    if (at(i) != first && at(i) != second && at(i) == at(i)) return two;
   }
-  int64_t firsts = 0, seconds = 0, absent = 0;
-  const auto count = [&](auto step) {
-    for (int64_t j = 0; j < size; ++j) {
-      const Value value = static_cast<Value>(rewards[j * step]);
-      firsts += value == first;
-      seconds += value == second;
-      absent += value != value;
+  const auto count = [&](auto counts) {
+    int64_t counted = 0;
+    if (stride == 1) {
+      for (int64_t j = 0; j < size; ++j) counted += counts(static_cast<Value>(rewards[j]));
+    } else {
+      for (int64_t j = 0; j < size; ++j) counted += counts(at(j));
     }
+    return counted;
   };
-  if (stride == 1) {
-    count(std::integral_constant<int64_t, 1>{});
-  } else {
-    count(stride);
-  }
-  if (first == second) seconds = 0;
+  const int64_t firsts = count([=](Value value) { return value == first; });
+  const int64_t seconds = first == second ? 0 : count([=](Value value) { return value == second; });
   two.n = firsts + seconds;
-  two.found = two.n + absent == size;
+  two.found = two.n == size || two.n + count([](Value value) { return value != value; }) == size;
   two.low = std::min(first, second);
   two.high = std::max(first, second);
   two.lows = seconds == 0 ? 0 : (first < second ? firsts : seconds);
@@ -288,9 +284,15 @@ struct Kernel {
       if (two.found) {
         const TwoOutputs outputs(c, two);
         const Out low = store<Out>(outputs.y[0]), high = store<Out>(outputs.y[1]), absent = store<Out>(0);
-        for (int64_t i = 0; i < size; ++i) {
-          const double value = load(x[i * rewards.stride]);
-          y[i * out.stride] = value == two.high ? high : value == two.low ? low : absent;
+        if (n == size) {
+          for (int64_t i = 0; i < size; ++i) {
+            y[i * out.stride] = load(x[i * rewards.stride]) == two.high ? high : low;
+          }
+        } else {
+          for (int64_t i = 0; i < size; ++i) {
+            const double value = load(x[i * rewards.stride]);
+            y[i * out.stride] = value == two.high ? high : value == two.low ? low : absent;
+          }
         }
         return;
       }

@@ -109,16 +109,26 @@ int64_t sort_present(const In* rewards, int64_t stride, int64_t size, Entry*& en
   int64_t n = 0;
   if (size <= kCountedRanks) {
     Value values[kCountedRanks];
-    int32_t positions[kCountedRanks];
     for (int64_t i = 0; i < size; ++i) {
-      values[n] = static_cast<Value>(rewards[i * stride]);
-      positions[n] = static_cast<int32_t>(i);
-      n += values[n] == values[n];
+      values[i] = static_cast<Value>(rewards[i * stride]);
+      n += values[i] == values[i];
+    }
+    int32_t positions[kCountedRanks], ranks[kCountedRanks];
+    if (n < size) {
+      int64_t next = 0;
+      for (int64_t i = 0; i < size; ++i) {
+        if (values[i] != values[i]) continue;
+        values[next] = values[i];
+        positions[next++] = static_cast<int32_t>(i);
+      }
     }
     std::fill(values + n, values + std::min(n + Lanes<Value>::kBlock, kCountedRanks), Value(0));
-    int32_t ranks[kCountedRanks];
     count_ranks(values, n, ranks);
-    for (int64_t i = 0; i < n; ++i) entries[ranks[i]] = Entry(values[i], positions[i]);
+    if (n < size) {
+      for (int64_t i = 0; i < n; ++i) entries[ranks[i]] = Entry(values[i], positions[i]);
+    } else {
+      for (int64_t i = 0; i < n; ++i) entries[ranks[i]] = Entry(values[i], i);
+    }
     return n;
   }
   for (int64_t i = 0; i < size; ++i) {
