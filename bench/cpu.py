@@ -66,7 +66,7 @@ def threads(n, quick):
     x, seconds = rewards(n), {}
     for count in (1, 2):
         torch.set_num_threads(count)
-        seconds[count] = measure({"op": lambda: torch.ops.pkpo.transform(x, K)}, quick)["op"]
+        seconds[str(count)] = measure({"op": lambda: torch.ops.pkpo.transform(x, K)}, quick)["op"]
     torch.set_num_threads(1)
     return seconds
 
@@ -110,8 +110,7 @@ def main():
     torch.set_num_threads(1)
     results = {"machine": machine(), "sizes": {}}
     for n in tqdm(SIZES, desc="sizes", leave=False):
-        row = {"forward": forward(n, quick), "threads": threads(n, quick)}
-        results["sizes"][str(n)] = json.loads(json.dumps(row))
+        results["sizes"][str(n)] = {"forward": forward(n, quick), "threads": threads(n, quick)}
     print(table(results))
     if not quick:
         RESULT.write_text(json.dumps(results, indent=1) + "\n")

@@ -159,13 +159,7 @@ class Arguments {
   static Arguments dense(const char* op, const Tensor& rewards, int64_t k, Baseline baseline) {
     Arguments a(op, rewards);
     a.set_dense();
-    if (k < 1 || k > a.width_) fail(op, "k must be between 1 and n = ", a.width_, ", got ", k);
-    if (baseline == Baseline::loo && k == a.width_) {
-      fail(op,
-           "baseline \"loo\" compares a sample with k of the n - 1 others, so k must be at most n - 1 = ", a.width_ - 1,
-           ", got ", k);
-    }
-    a.k_value_ = k;
+    a.set_k(k, baseline);
     return a;
   }
 
@@ -188,8 +182,10 @@ class Arguments {
   // Several k at once, for every group; each of them as for one.
   static Arguments curve(const char* op, const Tensor& rewards, const Sizes& ks) {
     if (ks.empty()) fail(op, "k must hold at least one integer, got []");
-    for (int64_t k : ks) dense(op, rewards, k, Baseline::none);
-    return dense(op, rewards, ks.front(), Baseline::none);
+    Arguments a(op, rewards);
+    a.set_dense();
+    for (int64_t k : ks) a.set_k(k, Baseline::none);
+    return a;
   }
 
   static Arguments curve_grouped(const char* op, const Tensor& rewards, const Tensor& offsets, const Sizes& ks) {
@@ -274,6 +270,16 @@ class Arguments {
       fail(op_, name, " must be int32 or int64, got ", text(dtype));
     }
     check_device(op_, name, tensor, rewards_);
+  }
+
+  void set_k(int64_t k, Baseline baseline) {
+    if (k < 1 || k > width_) fail(op_, "k must be between 1 and n = ", width_, ", got ", k);
+    if (baseline == Baseline::loo && k == width_) {
+      fail(op_,
+           "baseline \"loo\" compares a sample with k of the n - 1 others, so k must be at most n - 1 = ", width_ - 1,
+           ", got ", k);
+    }
+    k_value_ = k;
   }
 
   void set_k(const Tensor& k) {

@@ -5,8 +5,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <exception>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -74,19 +76,36 @@ Groups groups_of(const py::array& rewards, const Offsets& offsets, const IndexAr
   return groups;
 }
 
-// Runs body(first, last) over the groups with the interpreter's lock released, on up to `threads` threads.
+// Runs body(first, last) over the groups with the interpreter's lock released, on up to `threads` threads. A piece that
+// no thread can be had for is done here; what a piece throws is thrown when all have ended.
 template <class Body>
 void run(const Groups& groups, int64_t samples, int64_t threads, const Body& body) {
   const std::string fault = cpu::find_fault(groups, samples);
   if (!fault.empty()) throw py::value_error(fault);
   const py::gil_scoped_release release;
   const int64_t pieces = cpu::piece_count(samples, threads);
+  std::vector<std::exception_ptr> failures(pieces);
+  const auto piece = [&](int64_t i) {
+    try {
+      body(cpu::piece_begin(groups, i, pieces), cpu::piece_begin(groups, i + 1, pieces));
+    } catch (...) {
+      failures[i] = std::current_exception();
+    }
+  };
   std::vector<std::thread> others;
+  others.reserve(pieces);
   for (int64_t i = 1; i < pieces; ++i) {
-    others.emplace_back([&, i] { body(cpu::piece_begin(groups, i, pieces), cpu::piece_begin(groups, i + 1, pieces)); });
+    try {
+      others.emplace_back(piece, i);
+    } catch (const std::system_error&) {
+      piece(i);
+    }
   }
-  body(cpu::piece_begin(groups, 0, pieces), cpu::piece_begin(groups, 1, pieces));
+  piece(0);
   for (std::thread& other : others) other.join();
+  for (const std::exception_ptr& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
+  }
 }
 
 void transform(const py::array& rewards, const Offsets& offsets, int dtype, py::array out, int64_t threads,

@@ -29,7 +29,7 @@ def load() -> None:
     if cpu_problem:
         warnings.warn(
             f"pkpo_kernels: the compiled CPU library is {cpu_problem}. The ops work, on the reference in plain torch, "
-            f"several times slower. To build it, {_HOW_TO_BUILD}",
+            f"ten times slower or more. To build it, {_HOW_TO_BUILD}",
             stacklevel=3,
         )
 

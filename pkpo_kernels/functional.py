@@ -305,8 +305,11 @@ class _Batch:
     def _k(self, op, k):
         """What the ops take: an integer or a tensor, with offsets a tensor; a list for several."""
         if isinstance(k, list | tuple | range):
-            k = _integers(op, "k", k).tolist()
-            if not k or min(k) < 1:
+            ks = _integers(op, "k", k)
+            if ks.dim() != 1 or not len(ks):
+                _checks.fail(op, f"k must hold at least one integer and no list, got {list(k)}")
+            k = ks.tolist()
+            if min(k) < 1:
                 _checks.fail(op, f"k must be at least 1, got {k}")
             return k
         if isinstance(k, Tensor):

@@ -103,8 +103,9 @@ def max_at_k(
     several = isinstance(k, list | tuple | range)
     batch = _Batch(op, rewards, 1 if several else k, "none", objective, group_ids, lengths, mask)
     if several:
-        ks = np.array(k, dtype=np.int64).reshape(-1)
-        _check(len(ks) > 0 and ks.min() >= 1, f"{op}: k must be at least 1, got {list(k)}")
+        ks = _integers(op, "k", k)
+        _check(ks.ndim == 1 and ks.size > 0, f"{op}: k must hold at least one integer and no list, got {list(k)}")
+        _check(ks.min() >= 1, f"{op}: k must be at least 1, got {list(k)}")
         limit = batch.limit
         _check(limit is None or ks.max() <= limit, f"{op}: k must be between 1 and n = {limit}, got {list(k)}")
         return batch.run(_numpy.max_at_k_curve, out, (*batch.groups, len(ks)), threads, ks)
@@ -141,7 +142,14 @@ def group_by(group_ids: Sequence) -> tuple[NDArray[np.int64], NDArray[np.int64],
     >>> [a.tolist() for a in group_by(["b", "a", "b"])]
     [[0, 2, 1], [0, 2, 3], [0, 1, 0]]
     """
-    return group_array(group_ids)
+    return _group_by("pkpo_kernels.numpy.group_by", group_ids)
+
+
+def _group_by(op, group_ids):
+    try:
+        return group_array(group_ids)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{op}: {error}") from None
 
 
 def _check(condition: bool, message) -> None:
@@ -151,7 +159,7 @@ def _check(condition: bool, message) -> None:
 
 def _integers(op, name, value):
     array = np.asarray(value)
-    _check(array.dtype.kind in "iu", f"{op}: {name} must be integers, got {array.dtype}")
+    _check(array.dtype.kind in "iu" or array.size == 0, f"{op}: {name} must be integers, got {array.dtype}")
     return array.astype(np.int64)
 
 
@@ -227,7 +235,7 @@ class _Batch:
             self.offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
             self.rewards = rewards
         else:
-            self.order, self.offsets, numbers = group_array(group_ids)
+            self.order, self.offsets, numbers = _group_by(op, group_ids)
             same = len(numbers) == len(rewards)
             _check(same, f"{op}: group_ids must have one id a reward, {len(rewards)}, got {len(numbers)}")
             self.rewards = rewards[self.order]
@@ -253,7 +261,7 @@ class _Batch:
         """Calls the compiled function on the arrays' own memory where they allow it."""
         threads = _threads(self.op, threads)
         result = self._output(out, shape)
-        in_order = self.order is None or shape != self.shape
+        in_order = self.order is None or function is not _numpy.transform  # groups have no order to be put back in
         direct = in_order and self.kernel_dtype == result.dtype and _aligned(result) and not self._overlaps(result)
         if function is _numpy.max_at_k_curve:  # writes the ks of a group side by side
             direct = direct and result.flags.c_contiguous

@@ -248,6 +248,16 @@ def test_errors(name, call, message):
         call(getattr(pkpo_kernels, name))
 
 
+def test_errors_of_a_list_of_k():
+    for k, message in (
+        ([2.5], "k must be integers, got float64"),
+        ([], "k must hold at least"),
+        ([[1]], "k must hold at"),
+    ):
+        with pytest.raises(RuntimeError, match=f"^pkpo_kernels.max_at_k: {message}"):
+            pkpo_kernels.max_at_k(X, k)
+
+
 @pytest.mark.parametrize(
     "args,message",
     [

@@ -270,5 +270,41 @@ def test_more_errors():
         pk.max_at_k(X, [2, 5])
     with pytest.raises(ValueError, match=r"k must be at least 1, got \[0\]"):
         pk.max_at_k(X, [0])
-    with pytest.raises(TypeError, match="group_ids must be hashable"):
+    with pytest.raises(ValueError, match=r"^pkpo_kernels.numpy.max_at_k: k must be integers, got float64"):
+        pk.max_at_k(X, [2.5])
+    for k in ([], [[1, 2]]):
+        with pytest.raises(
+            ValueError, match=r"^pkpo_kernels.numpy.max_at_k: k must hold at least one integer and no list"
+        ):
+            pk.max_at_k(X, k)
+    with pytest.raises(TypeError, match=r"^pkpo_kernels.numpy.transform: group_ids must be hashable"):
         pk.transform(V, 2, group_ids=[[]] * 10)
+    with pytest.raises(
+        ValueError, match=r"^pkpo_kernels.numpy.group_by: group_ids must have shape \(N,\), got \(1, 2\)"
+    ):
+        pk.group_by(np.zeros((1, 2), int))
+
+
+def test_no_groups():
+    nothing = np.zeros(0)
+    for keywords in ({"lengths": []}, {"group_ids": []}):
+        assert pk.transform(nothing, 2, **keywords).shape == (0,)
+        assert pk.max_at_k(nothing, 2, **keywords).shape == (0,)
+        assert pk.max_at_k(nothing, [1, 2], **keywords).shape == (0, 2)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the process through Linux's /proc")
+def test_no_thread_to_be_had():
+    """Where memory for further threads' stacks runs out, the calling thread does their pieces."""
+    script = """
+import sys; sys.modules["torch"] = None
+import resource, numpy as np, pkpo_kernels.numpy as pk
+x = np.random.default_rng(0).standard_normal((5000, 16))
+expected, out = pk.transform(x, 3, threads=1), np.empty_like(x)
+resource.setrlimit(resource.RLIMIT_STACK, (2**23, 2**23))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**25, used + 2**25))  # room for some three stacks, not for eighteen
+print(np.array_equal(pk.transform(x, 3, threads=19, out=out), expected))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == "True", done.stderr
