@@ -7,18 +7,32 @@ them and says so when it is imported.
 
 import importlib.util
 import os
+import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 HEADERS = [str(path) for folder in ("kernels", "csrc") for path in Path(folder).rglob("*.h")]
-KERNELS = ["kernels/cpu/pkpo.cpp"]
 # No contraction of a * b + c: the same bits on every machine.
 FLAGS = ["-std=c++20", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-g0", "-Wall", "-Wextra"]
 FLAGS += os.environ.get("PKPO_CXXFLAGS", "").split()
 LINK_FLAGS = os.environ.get("PKPO_LDFLAGS", "").split()
+
+KERNELS = [f"kernels/cpu/{name}.cpp" for name in ("isa", "group", "coefficients", "scratch")]
+# Compiled once for each instruction set; which one runs is decided where it runs (kernels/cpu/isa.cpp). From the plainest on:
+# of a function of the standard library that several of them carry, the linker keeps the first.
+BATCH_KERNEL = "kernels/cpu/batch.cpp"
+INSTRUCTION_SETS = {"plain": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    INSTRUCTION_SETS["avx2"] = ["-mavx2", "-mbmi2", "-mpopcnt"]
+    INSTRUCTION_SETS["avx512"] = [
+        *INSTRUCTION_SETS["avx2"],
+        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"),
+    ]
 
 
 def torch_library():
@@ -27,7 +41,7 @@ def torch_library():
 
     return Extension(
         "pkpo_kernels._cpu",
-        ["csrc/cpu.cpp", *KERNELS],
+        ["csrc/cpu.cpp"],
         include_dirs=["kernels"],
         depends=HEADERS,
         define_macros=[("TORCH_TARGET_VERSION", "0x020a000000000000")],
@@ -44,7 +58,7 @@ def numpy_module():
 
     return Extension(
         "pkpo_kernels._numpy",
-        ["csrc/numpy.cpp", *KERNELS],
+        ["csrc/numpy.cpp"],
         include_dirs=["kernels"],
         depends=HEADERS,
         extra_compile_args=[*FLAGS, "-pthread", f"-isystem{pybind11.get_include()}"],
@@ -66,6 +80,32 @@ def extensions():
 
 
 class BuildLibraries(build_ext):
+    def build_extensions(self):
+        """The kernels are compiled once, and linked into both libraries."""
+        try:
+            objects = self.compile_kernels()
+        except CompileError as error:
+            print(f"pkpo_kernels: the kernels do not compile here, building without them: {error}", file=sys.stderr)
+            self.extensions.clear()
+            return
+        for extension in self.extensions:
+            extension.extra_objects = [*extension.extra_objects, *objects]
+        super().build_extensions()
+
+    def compile_kernels(self):
+        def compiled(source, folder, flags):
+            return self.compiler.compile(
+                [source],
+                os.path.join(self.build_temp, folder),
+                include_dirs=["kernels"],
+                extra_postargs=[*FLAGS, *flags],
+            )
+
+        jobs = [(BATCH_KERNEL, isa, [*flags, f"-DPKPO_ISA={isa}"]) for isa, flags in INSTRUCTION_SETS.items()]
+        jobs = [(source, "common", []) for source in KERNELS] + jobs
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            return [file for files in threads.map(lambda job: compiled(*job), jobs) for file in files]
+
     def get_ext_filename(self, fullname):
         """_cpu is no Python module: its name carries no Python version."""
         if fullname.rpartition(".")[2] == "_cpu":

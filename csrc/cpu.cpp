@@ -162,8 +162,24 @@ Tensor max_at_k_backward_grouped(const Tensor& grad, const Tensor& rewards, cons
   return run_max_at_k_backward(Arguments::grouped(kMaxAtKBackward, rewards, offsets, k), grad);
 }
 
+// `name` becomes the instruction set in use, "" leaves it; gives the one in use and then all that the machine has.
+std::string cpu_isa(const std::string& name) {
+  try {
+    if (!name.empty()) cpu::set_isa(name);
+    std::string report = cpu::isa() + ":";
+    for (const std::string& available : cpu::available_isas()) report += " " + available;
+    return report;
+  } catch (const std::invalid_argument& error) {
+    throw std::runtime_error(std::string("pkpo::_cpu_isa: ") + error.what());
+  }
+}
+
 }  // namespace
 }  // namespace pkpo
+
+STABLE_TORCH_LIBRARY_IMPL(pkpo, CompositeExplicitAutograd, library) {
+  library.impl("_cpu_isa", TORCH_BOX(&pkpo::cpu_isa));
+}
 
 STABLE_TORCH_LIBRARY_IMPL(pkpo, CPU, library) {
   library.impl("transform", TORCH_BOX(&pkpo::transform));

@@ -198,6 +198,9 @@ PYBIND11_MODULE(_numpy, module) {
   module.def("transform", &pkpo::transform);
   module.def("max_at_k", &pkpo::max_at_k);
   module.def("max_at_k_curve", &pkpo::max_at_k_curve);
+  module.def("isa", &pkpo::cpu::isa);
+  module.def("set_isa", &pkpo::cpu::set_isa);
+  module.def("available_isas", &pkpo::cpu::available_isas);
   module.def("group_integers", &pkpo::group_integers);
   module.def("group_objects", &pkpo::group_objects);
 }

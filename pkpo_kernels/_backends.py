@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import warnings
 from pathlib import Path
 
@@ -32,12 +34,37 @@ def load() -> None:
             f"ten times slower or more. To build it, {_HOW_TO_BUILD}",
             stacklevel=3,
         )
+    else:
+        try:
+            torch.ops.pkpo._cpu_isa("")
+        except RuntimeError as error:
+            name = os.environ.get("PKPO_CPU_ISA")
+            raise ImportError(f"pkpo_kernels: the environment variable PKPO_CPU_ISA is {name!r}. {error}") from None
+
+
+def available_cpu_isas() -> list[str]:
+    """The instruction sets of the compiled CPU library that this machine has, best first."""
+    return [] if cpu_problem else torch.ops.pkpo._cpu_isa("").partition(":")[2].split()
+
+
+@contextlib.contextmanager
+def cpu_isa(name: str):
+    """The CPU library on another instruction set, for all threads: to test and to measure it."""
+    before = torch.ops.pkpo._cpu_isa("").partition(":")[0]
+    torch.ops.pkpo._cpu_isa(name)
+    try:
+        yield
+    finally:
+        torch.ops.pkpo._cpu_isa(before)
 
 
 def serving() -> dict[str, str]:
     """Device type -> the backend that its tensors reach."""
     reference = "reference (plain torch)"
     devices = {"cpu": reference if cpu_problem else "compiled CPU library"}
+    if not cpu_problem:
+        isa, _, available = torch.ops.pkpo._cpu_isa("").partition(":")
+        devices["cpu"] += f", {isa} (this machine has {', '.join(available.split())}; PKPO_CPU_ISA chooses)"
     if torch.accelerator.is_available():
         devices[torch.accelerator.current_accelerator().type] = reference
     return devices

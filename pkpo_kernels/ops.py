@@ -44,6 +44,9 @@ library.define(
     "max_at_k.curve_grouped(Tensor rewards, Tensor offsets, SymInt[] k) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,)
 )
 
+# Of the compiled CPU library alone; see _backends.py.
+library.define("_cpu_isa(str name) -> str")
+
 OPS = {name: getattr(torch.ops.pkpo, name) for name in _SCHEMAS}
 _DENSE = ("default", "tensor_k")
 

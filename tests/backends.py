@@ -2,7 +2,7 @@
 
 import torch
 
-from pkpo_kernels import reference
+from pkpo_kernels import _backends, reference
 
 
 class Ops:
@@ -14,6 +14,23 @@ class Ops:
         self.max_at_k = torch.ops.pkpo.max_at_k
         self.transform_backward = torch.ops.pkpo._transform_backward
         self.max_at_k_backward = torch.ops.pkpo._max_at_k_backward
+
+
+class CpuOps(Ops):
+    """The CPU library on one instruction set."""
+
+    def __init__(self, isa):
+        super().__init__("cpu")
+        for name in ("transform", "max_at_k", "transform_backward", "max_at_k_backward"):
+            setattr(self, name, self.on(isa, getattr(self, name)))
+
+    @staticmethod
+    def on(isa, op):
+        def call(*args, **keywords):
+            with _backends.cpu_isa(isa):
+                return op(*args, **keywords)
+
+        return call
 
 
 class Reference:
@@ -39,7 +56,9 @@ class Reference:
         return function(grad, rewards, *args)
 
 
+CPU = {f"cpu {isa}": CpuOps(isa) for isa in _backends.available_cpu_isas()}
+
 BACKENDS = {
-    "cpu": Ops("cpu"),
+    **CPU,
     "reference": Reference(),
 }

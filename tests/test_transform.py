@@ -7,7 +7,7 @@ import oracle
 import pytest
 import rewards
 import torch
-from backends import BACKENDS
+from backends import BACKENDS, CPU
 from compare import BOUND, relative_error, relative_error_of
 
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
@@ -98,7 +98,7 @@ def test_every_weight_down_to_the_smallest_normal_number(n, k):
         group[q:] = 1
     total = comb(n, k)
     # The CPU kernel carries its rounding errors along; what is left is that of the last operations.
-    bounds = {"cpu": {torch.float64: 1e-15, torch.float32: 6e-8}}
+    bounds = {name: {torch.float64: 1e-15, torch.float32: 6e-8} for name in CPU}
     for dtype, bound in BOUND.items():
         tiny = torch.finfo(dtype).tiny
         exact = [Fraction(comb(q, k - 1), total) for q in ranks]
@@ -118,7 +118,7 @@ def test_sums_of_many_equal_terms_do_not_drift(n):
     others = [(x.tolist()[i], i) for i in range(0, n, n // 50)]
     total = sum(map(Fraction, x.tolist()))
     for name in BACKENDS:
-        bound = 1e-15 if name == "cpu" else 1e-13
+        bound = 1e-15 if name in CPU else 1e-13
         none, loo_1 = call(name, "none", x, 1), call(name, "loo-1", x, 1)
         for value, i in others:
             exact = Fraction(value) / n

@@ -10,93 +10,64 @@
 // which are formed from the top, w[n-1] = k/n, by w[q] = w[q+1] (q+2-k) / (q+1). The product carries the sum of its
 // relative rounding errors along (a compensated product), so that every w comes out within about 2 units in the last
 // place after 65,536 steps, and it is rescaled by powers of two on its way, so that this holds down to the smallest
-// normal number. Cost: n steps of about 5 ns, once per distinct (n, k) in a row.
+// normal number. Cost: n steps of about 5 ns, once per (n, k) while it stays in the thread's cache.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
-
-#include "pkpo.h"
 
 namespace pkpo::cpu {
 
 // The forms that gap coefficients are asked for: one a baseline, and max_at_k.
 enum class Form { none, loo, loo_1, max_at_k };
 
-struct Coefficients {
-  double top = 0;  // counts x[n-1]
-  bool has_up = false, has_down = false;
-  double* up = nullptr;    // [n], entry 0 unused
-  double* down = nullptr;  // [n], entry 0 unused
-  double* w = nullptr;     // [n]
+// k as it is used in a group with n samples present; 0 where the group has no answer but zeros (no sample, or a single
+// one that loo has nothing to compare with).
+inline int64_t clamp_k(int64_t k, int64_t n, Form form) {
+  const int64_t largest = form == Form::loo ? n - 1 : n;
+  return k < largest ? k : largest;
+}
 
-  // n >= 1 and 1 <= k <= n; k <= n - 1 for loo. Does nothing if the table is already the one asked for.
-  void set(int64_t n, int64_t k, Form form) {
-    if (n == n_ && k == k_) return;
-    n_ = n;
-    k_ = k;
-    set_weights(n, k);
-    const double N = static_cast<double>(n), K = static_cast<double>(k);
-    switch (form) {
-      case Form::none:
-        top = K / N;
-        has_down = true;
-        for (int64_t q = 1; q < n; ++q) down[q] = w[q - 1];
-        break;
-      case Form::loo_1:
-        top = 0;
-        has_up = true;
-        has_down = k == 1;
-        if (k == 1) {
-          for (int64_t q = 1; q < n; ++q) up[q] = static_cast<double>(q) / (N * (N - 1));
-          for (int64_t q = 1; q < n; ++q) down[q] = static_cast<double>(n - q) / (N * (N - 1));
-        } else {
-          for (int64_t q = 1; q < n; ++q) up[q] = w[q];
-        }
-        break;
-      case Form::loo: {
-        top = -K / (N * (N - 1));
-        has_up = has_down = true;
-        const double scale = 1 / ((N - 1) * (N - K));
-        for (int64_t q = 1; q < n; ++q) {
-          const double Q = static_cast<double>(q);
-          up[q] = w[q - 1] * (Q * N * scale);
-          down[q] = w[q - 1] * ((N * (N - 1 - Q) + K) * scale);
-        }
-        break;
-      }
-      case Form::max_at_k:
-        top = 1;
-        has_down = true;
-        for (int64_t q = 1; q < n; ++q) down[q] = w[q - 1] * (static_cast<double>(q) / K);
-        break;
-    }
+// A table that somebody else owns.
+struct Coefficients {
+  double top_ = 0;                                // counts x[n-1]
+  const double *up_ = nullptr, *down_ = nullptr;  // [n], entry 0 not to be read; none where all are zero
+  const double* w_ = nullptr;                     // [n]
+
+  bool has_top() const { return top_ != 0; }
+  bool has_up() const { return up_ != nullptr; }
+  bool has_down() const { return down_ != nullptr; }
+  double top() const { return top_; }
+  double up(int64_t q) const { return up_[q]; }
+  double down(int64_t q) const { return down_[q]; }
+  double w(int64_t q) const { return w_[q]; }
+};
+
+// A thread's tables: the last 128 shapes of up to 256 samples, more or less, and the last one beyond.
+class CoefficientCache {
+ public:
+  // n >= 1, 1 <= k <= n, for loo k <= n - 1. Valid until the next call.
+  const Coefficients& get(int64_t n, int64_t k, Form form) {
+    if (n != n_ || k != k_ || form != form_) find(n, k, form);
+    return last_;
   }
+
+  // Gives back a table too large to be kept between calls.
+  void trim();
+
+  CoefficientCache();
+  ~CoefficientCache();
+  CoefficientCache(const CoefficientCache&) = delete;
+
+  static CoefficientCache& of_this_thread();
 
  private:
-  int64_t n_ = -1, k_ = -1;
+  struct Tables;
+  void find(int64_t n, int64_t k, Form form);
 
-  void set_weights(int64_t n, int64_t k) {
-    double product = static_cast<double>(k) / static_cast<double>(n);
-    double error = std::fma(-product, static_cast<double>(n), static_cast<double>(k)) / static_cast<double>(k);
-    int exponent = 0;  // the weight is product (1 + error) 2^exponent
-    int64_t q = n - 1;
-    for (;; --q) {
-      const double scaled = product + product * error;
-      w[q] = exponent == 0 ? scaled : std::ldexp(scaled, exponent);
-      if (q < k || w[q] == 0) break;  // w[k-2] and below are 0, and weights only fall
-      const double numerator = static_cast<double>(q + 1 - k), denominator = static_cast<double>(q);
-      const double ratio = numerator / denominator;
-      const double next = product * ratio;
-      error += std::fma(product, ratio, -next) / next + std::fma(-ratio, denominator, numerator) / numerator;
-      product = next;
-      if (product < 0x1p-300) {
-        product *= 0x1p600;
-        exponent -= 600;
-      }
-    }
-    for (--q; q >= 0; --q) w[q] = 0;
-  }
+  int64_t n_ = 0, k_ = 0;
+  Form form_ = Form::none;
+  Coefficients last_;
+  Tables* tables_;
 };
 
 }  // namespace pkpo::cpu

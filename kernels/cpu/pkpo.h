@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 namespace pkpo {
 
@@ -79,6 +81,13 @@ void max_at_k_curve(const Groups& groups, const Indices& ks, int64_t count, DTyp
 // out, one value a sample: grad[g] d max_at_k(rewards)[g] / d rewards[i], g the group of i.
 void max_at_k_backward(const Groups& groups, DType dtype, const Array& grad, const Array& rewards, const Array& out,
                        int64_t first, int64_t last);
+
+// The instruction set in use, of those that the machine has, best first: by itself the best, or the one that the
+// environment variable PKPO_CPU_ISA names when the first function is called. set_isa throws std::invalid_argument for
+// a name that is not available; "" is the best. Every instruction set gives the same bits.
+std::string isa();
+void set_isa(const std::string& name);
+std::vector<std::string> available_isas();
 
 }  // namespace cpu
 }  // namespace pkpo

@@ -1,0 +1,420 @@
+// A batch of groups, for one instruction set: elements become float32 or float64 values, groups of similar size are put
+// side by side into blocks (columns.h), groups of two values are counted (two_values.h), large ones are done alone
+// (group.h). PKPO_ISA names the instruction set that the compiler is told to use.
+//
+// A batch whose elements are float32 or float64 and lie one after another is read and written where it is; others are
+// converted a block at a time, in a copy that stays in the cache.
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include "columns.h"
+#include "group.h"
+#include "half.h"
+#include "isa.h"
+#include "two_values.h"
+
+#if !defined(PKPO_ISA)
+#define PKPO_ISA plain
+#endif
+#define PKPO_TEXT(name) #name
+#define PKPO_NAME(name) PKPO_TEXT(name)
+
+namespace pkpo::cpu {
+namespace {
+
+Form form_of(Baseline baseline) {
+  return baseline == Baseline::none ? Form::none : baseline == Baseline::loo ? Form::loo : Form::loo_1;
+}
+
+// What the element types need: the type that rewards are compared in, and that of the result. float32 holds every value
+// of the small types exactly.
+template <class In>
+struct Element {
+  static constexpr bool wide = std::is_same_v<In, double> || std::is_same_v<In, int32_t> || std::is_same_v<In, int64_t>;
+  using Value = std::conditional_t<wide, double, float>;
+  using Out = std::conditional_t<std::is_integral_v<In> || std::is_same_v<In, Boolean>, float, In>;
+};
+
+template <class To, class From>
+void convert(const From* from, int64_t stride, int64_t count, To* to) {
+  if (stride == 1) {
+    for (int64_t i = 0; i < count; ++i) to[i] = static_cast<To>(from[i]);
+  } else {
+    for (int64_t i = 0; i < count; ++i) to[i] = static_cast<To>(from[i * stride]);
+  }
+}
+
+template <class Out, class Value>
+Out result(Value value) {
+  if constexpr (std::is_arithmetic_v<Out>)
+    return static_cast<Out>(value);
+  else
+    return Out(static_cast<float>(value));
+}
+
+template <class Out, class Value>
+void store(const Value* from, int64_t count, Out* to, int64_t stride) {
+  if (stride == 1) {
+    for (int64_t i = 0; i < count; ++i) to[i] = result<Out>(from[i]);
+  } else {
+    for (int64_t i = 0; i < count; ++i) to[i * stride] = result<Out>(from[i]);
+  }
+}
+
+// The groups [first, last) of a batch. Each operation says what it does with a block; the rest is common.
+template <class In>
+class Batch {
+ public:
+  using Value = typename Element<In>::Value;
+  using Out = typename Element<In>::Out;
+  static constexpr int kLanes = Lanes<Value>::count;
+
+  Batch(const Groups& groups, const Array& rewards, const Array& out, int64_t first, int64_t last)
+      : groups_(groups),
+        rewards_(rewards),
+        out_(out),
+        first_(first),
+        last_(last),
+        columns_(largest_group(), kCompensated) {}
+
+  void transform(Form form) {
+    if constexpr (std::is_same_v<In, Boolean>) {
+      if (rewards_.stride == 1 && out_.stride == 1) {
+        CoefficientCache& cache = CoefficientCache::of_this_thread();
+        for (int64_t g = first_; g < last_; ++g) {
+          const int64_t begin = groups_.begin(g);
+          transform_true_and_false(cache, rewards_.at<const In>(g, begin), groups_.size(g), groups_.k[g], form,
+                                   out_.at<Out>(g, begin));
+        }
+        return;
+      }
+    }
+    per_sample([&](const Block<Value>& block, bool alone) {
+      if (two_values_.transform(block, form)) return;
+      if (!alone) return columns_.transform(block, form);
+      for (int l = 0; l < block.count; ++l) {
+        Group<Value>::transform(block.rewards[l], block.size[l], block.k[l], form, kCompensated, block.out[l]);
+      }
+    });
+  }
+
+  void transform_backward(Form form, const Array& grad) {
+    grad_ = &grad;
+    per_sample([&](const Block<Value>& block, bool alone) {
+      if (!alone) return columns_.transform_backward(block, form);
+      for (int l = 0; l < block.count; ++l) {
+        Group<Value>::transform_backward(block.grad[l], block.rewards[l], block.size[l], block.k[l], form,
+                                         block.out[l]);
+      }
+    });
+  }
+
+  void max_at_k_backward(const Array& grad) {
+    grad_ = &grad;
+    grad_per_group_ = true;
+    per_sample([&](const Block<Value>& block, bool alone) {
+      if (!alone) return columns_.max_at_k_backward(block);
+      for (int l = 0; l < block.count; ++l) {
+        Group<Value>::max_at_k_backward(*block.grad[l], block.rewards[l], block.size[l], block.k[l], block.out[l]);
+      }
+    });
+  }
+
+  // ks: a list for every group, `count` long, or none where each has its own k.
+  void max_at_k(const int64_t* ks, int64_t count) {
+    for (int64_t g = first_; groups_.offsets.data && g < last_; ++g) {
+      if (groups_.size(g) > 0) continue;
+      Out* out = out_.at<Out>(g, g * count);
+      for (int64_t j = 0; j < count; ++j) out[j * out_.stride] = result<Out>(std::numeric_limits<Value>::quiet_NaN());
+    }
+    for_each_lot([&](const Lot& lot, bool alone) {
+      Scratch scratch;
+      Block<Value> block = block_of(lot, scratch);
+      Value* results = scratch.take<Value>(lot.count * count);
+      for (int l = 0; l < lot.count; ++l) block.out[l] = results + l * count;
+      if (!alone) {
+        columns_.max_at_k(block, ks, count);
+      } else {
+        for (int l = 0; l < lot.count; ++l) {
+          Group<Value>::max_at_k(block.rewards[l], block.size[l], ks ? ks : &block.k[l], count, kCompensated,
+                                 block.out[l]);
+        }
+      }
+      for (int l = 0; l < lot.count; ++l) {
+        store<Out>(block.out[l], count, out_.at<Out>(lot.g[l], lot.g[l] * count), out_.stride);
+      }
+    });
+  }
+
+ private:
+  static constexpr bool kSame = std::is_same_v<In, Value>;
+  static constexpr bool kCompensated = std::is_same_v<In, double>;  // integers come out as float32
+
+  // Groups that go together.
+  struct Lot {
+    int count = 0;
+    int64_t largest = 0;
+    int64_t g[kLanes], begin[kLanes], size[kLanes], k[kLanes];
+
+    void add(int64_t group, int64_t group_begin, int64_t group_size, int64_t group_k) {
+      g[count] = group;
+      begin[count] = group_begin;
+      size[count] = group_size;
+      k[count++] = group_k;
+      largest = std::max(largest, group_size);
+    }
+  };
+
+  int64_t largest_group() const {
+    if (!groups_.offsets.data) return groups_.width;
+    int64_t largest = 1;
+    for (int64_t g = first_; g < last_; ++g) largest = std::max(largest, groups_.size(g));
+    return largest;
+  }
+
+  // body(lot, whether its groups are better done alone) for all groups that have samples.
+  template <class Body>
+  void for_each_lot(Body body) {
+    if (!groups_.offsets.data) {
+      const int64_t n = groups_.width;
+      const int most = n > Plan::kLargest ? 1 : kLanes;
+      Lot lot;
+      std::fill(lot.size, lot.size + kLanes, n);
+      std::fill(lot.k, lot.k + kLanes, first_ < last_ ? groups_.k[first_] : 1);
+      lot.largest = n;
+      for (int64_t g = first_; g < last_; g += lot.count) {
+        lot.count = static_cast<int>(std::min<int64_t>(most, last_ - g));
+        for (int l = 0; l < kLanes; ++l) lot.g[l] = g + l;
+        for (int l = 0; l < kLanes; ++l) lot.begin[l] = (g + l) * n;
+        if (groups_.k.stride != 0) {
+          for (int l = 0; l < lot.count; ++l) lot.k[l] = groups_.k[g + l];
+        }
+        body(lot, better_alone(lot));
+      }
+      return;
+    }
+    // Groups of similar size go together: of 1 to 4 samples, 5 to 8, 9 to 16, ...
+    const auto class_of = [](int64_t size) {
+      return std::max(static_cast<int>(std::bit_width(static_cast<uint64_t>(size - 1))) - 2, 0);
+    };
+    constexpr int kClasses = std::bit_width(static_cast<unsigned>(Plan::kLargest - 1)) - 1;
+    Lot lots[kClasses + 1];
+    const auto run = [&](Lot& lot) {
+      if (lot.count > 0) body(lot, better_alone(lot));
+      lot.count = 0;
+      lot.largest = 0;
+    };
+    for (int64_t g = first_; g < last_; ++g) {
+      const int64_t begin = groups_.begin(g), size = groups_.size(g);
+      if (size == 0) continue;
+      Lot& lot = lots[size > Plan::kLargest ? kClasses : class_of(size)];
+      lot.add(g, begin, size, groups_.k[g]);
+      if (lot.count == kLanes || size > Plan::kLargest) run(lot);
+    }
+    // What is left of each class goes with the next one, where both fit into one block.
+    for (int c = 0; c < kClasses; ++c) {
+      Lot &lot = lots[c], &next = lots[c + 1];
+      if (c + 1 < kClasses && next.count > 0 && lot.count + next.count <= kLanes) {
+        for (int l = 0; l < lot.count; ++l) next.add(lot.g[l], lot.begin[l], lot.size[l], lot.k[l]);
+        lot.count = 0;
+      }
+      run(lot);
+    }
+  }
+
+  // A block costs the same however few of its lanes are used; a large group costs about a tenth of a block of its size.
+  static bool better_alone(const Lot& lot) {
+    return lot.largest > Plan::kLargest || (lot.largest > 128 && lot.count <= kLanes / 8);
+  }
+
+  // The rows of a lot: where they are, or converted. Without results yet.
+  Block<Value> block_of(const Lot& lot, Scratch& scratch) const {
+    Block<Value> block;
+    block.count = lot.count;
+    block.largest = lot.largest;
+    block.size = lot.size;
+    block.k = lot.k;
+    block.same_size = !groups_.offsets.data || all_same(lot.size, lot.count);
+    block.same_k = groups_.k.stride == 0 || all_same(lot.k, lot.count);
+    block.readable = rows_of(lot, rewards_, scratch, block.rewards);
+    if (grad_ && grad_per_group_) {
+      Value* incoming = scratch.take<Value>(lot.count);
+      for (int l = 0; l < lot.count; ++l) {
+        convert(grad_->at<const In>(lot.g[l], lot.g[l]), 1, 1, incoming + l);
+        block.grad[l] = incoming + l;
+      }
+    } else if (grad_) {
+      block.readable = std::min(block.readable, rows_of(lot, *grad_, scratch, block.grad));
+    }
+    return block;
+  }
+
+  static bool all_same(const int64_t* numbers, int count) {
+    bool same = true;
+    for (int l = 1; l < count; ++l) same &= numbers[l] == numbers[0];
+    return same;
+  }
+
+  // Sets the rows, in unused lanes to that of the first; gives how many samples may be read from each.
+  int64_t rows_of(const Lot& lot, const Array& array, Scratch& scratch, const Value** rows) const {
+    int64_t readable = 0;
+    bool in_place = false;
+    if constexpr (kSame) in_place = array.stride == 1;
+    if (in_place && array.leading == 0) {
+      const Value* first = static_cast<const Value*>(array.data);
+      int64_t last = 0;
+      for (int l = 0; l < lot.count; ++l) {
+        rows[l] = first + lot.begin[l];
+        last = std::max(last, lot.begin[l]);
+      }
+      readable = groups_.begin(groups_.count) - last;
+    } else if (in_place) {
+      for (int l = 0; l < lot.count; ++l) rows[l] = array.at<const Value>(lot.g[l], lot.begin[l]);
+    } else {
+      Value* copies = scratch.take<Value>(lot.count * lot.largest + kLanes);
+      // Rows that lie one after another are converted as one.
+      if (array.leading == 0 && array.stride == 1 && !groups_.offsets.data) {
+        convert(array.at<const In>(lot.g[0], lot.begin[0]), 1, lot.count * lot.largest, copies);
+      } else {
+        for (int l = 0; l < lot.count; ++l) {
+          convert(array.at<const In>(lot.g[l], lot.begin[l]), array.stride, lot.size[l], copies + l * lot.largest);
+        }
+      }
+      for (int l = 0; l < lot.count; ++l) rows[l] = copies + l * lot.largest;
+      readable = lot.largest + kLanes;
+    }
+    for (int l = lot.count; l < kLanes; ++l) rows[l] = rows[0];
+    return readable;
+  }
+
+  // body(block, alone) with a result for every sample.
+  template <class Body>
+  void per_sample(Body body) {
+    for_each_lot([&](const Lot& lot, bool alone) {
+      Scratch scratch;
+      Block<Value> block = block_of(lot, scratch);
+      const bool one_after_another = out_.leading == 0 && out_.stride == 1 && !groups_.offsets.data;
+      if constexpr (kSame) {
+        if (out_.stride == 1) {
+          for (int l = 0; l < lot.count; ++l) block.out[l] = out_.at<Value>(lot.g[l], lot.begin[l]);
+          block.adjacent = one_after_another;
+          return body(block, alone);
+        }
+      }
+      Value* results = scratch.take<Value>(lot.count * lot.largest);
+      for (int l = 0; l < lot.count; ++l) block.out[l] = results + l * lot.largest;
+      block.adjacent = block.same_size;
+      body(block, alone);
+      if (one_after_another) {
+        return store<Out>(results, lot.count * lot.largest, out_.at<Out>(lot.g[0], lot.begin[0]), 1);
+      }
+      for (int l = 0; l < lot.count; ++l) {
+        store<Out>(block.out[l], lot.size[l], out_.at<Out>(lot.g[l], lot.begin[l]), out_.stride);
+      }
+    });
+  }
+
+  const Groups& groups_;
+  const Array &rewards_, &out_;
+  const int64_t first_, last_;
+  const Array* grad_ = nullptr;
+  bool grad_per_group_ = false;
+  Columns<Value> columns_;
+  TwoValues<Value> two_values_;
+};
+
+// Calls body(Tag<In>) with the element type that dtype names.
+template <class T>
+struct Tag {
+  using In = T;
+};
+
+template <class Body>
+void with_floating(DType dtype, Body body) {
+  switch (dtype) {
+    case DType::float64:
+      return body(Tag<double>{});
+    case DType::float32:
+      return body(Tag<float>{});
+    case DType::float16:
+      return body(Tag<Float16>{});
+    case DType::bfloat16:
+      return body(Tag<BFloat16>{});
+    default:
+      return;  // no gradient flows to bool and integers
+  }
+}
+
+template <class Body>
+void with_element(DType dtype, Body body) {
+  switch (dtype) {
+    case DType::boolean:
+      return body(Tag<Boolean>{});
+    case DType::uint8:
+      return body(Tag<uint8_t>{});
+    case DType::int8:
+      return body(Tag<int8_t>{});
+    case DType::int16:
+      return body(Tag<int16_t>{});
+    case DType::int32:
+      return body(Tag<int32_t>{});
+    case DType::int64:
+      return body(Tag<int64_t>{});
+    default:
+      return with_floating(dtype, body);
+  }
+}
+
+void run_transform(const Groups& groups, Baseline baseline, DType dtype, const Array& rewards, const Array& out,
+                   int64_t first, int64_t last) {
+  with_element(dtype, [&](auto tag) {
+    Batch<typename decltype(tag)::In>(groups, rewards, out, first, last).transform(form_of(baseline));
+  });
+  CoefficientCache::of_this_thread().trim();
+}
+
+void run_transform_backward(const Groups& groups, Baseline baseline, DType dtype, const Array& grad,
+                            const Array& rewards, const Array& out, int64_t first, int64_t last) {
+  with_floating(dtype, [&](auto tag) {
+    Batch<typename decltype(tag)::In>(groups, rewards, out, first, last).transform_backward(form_of(baseline), grad);
+  });
+  CoefficientCache::of_this_thread().trim();
+}
+
+void run_max_at_k(const Groups& groups, DType dtype, const Array& rewards, const Array& out, int64_t first,
+                  int64_t last) {
+  with_element(dtype, [&](auto tag) {
+    Batch<typename decltype(tag)::In>(groups, rewards, out, first, last).max_at_k(nullptr, 1);
+  });
+  CoefficientCache::of_this_thread().trim();
+}
+
+void run_max_at_k_curve(const Groups& groups, const Indices& ks, int64_t count, DType dtype, const Array& rewards,
+                        const Array& out, int64_t first, int64_t last) {
+  Scratch scratch;
+  int64_t* list = scratch.take<int64_t>(count);
+  for (int64_t j = 0; j < count; ++j) list[j] = ks[j];
+  with_element(dtype, [&](auto tag) {
+    Batch<typename decltype(tag)::In>(groups, rewards, out, first, last).max_at_k(list, count);
+  });
+  CoefficientCache::of_this_thread().trim();
+}
+
+void run_max_at_k_backward(const Groups& groups, DType dtype, const Array& grad, const Array& rewards, const Array& out,
+                           int64_t first, int64_t last) {
+  with_floating(dtype, [&](auto tag) {
+    Batch<typename decltype(tag)::In>(groups, rewards, out, first, last).max_at_k_backward(grad);
+  });
+  CoefficientCache::of_this_thread().trim();
+}
+
+}  // namespace
+
+const Functions PKPO_ISA = {PKPO_NAME(PKPO_ISA), run_transform,      run_transform_backward,
+                            run_max_at_k,        run_max_at_k_curve, run_max_at_k_backward};
+
+}  // namespace pkpo::cpu

@@ -1,0 +1,124 @@
+#include "coefficients.h"
+
+#include <array>
+#include <cmath>
+#include <vector>
+
+namespace pkpo::cpu {
+namespace {
+
+// w[0..n-1]
+void set_weights(int64_t n, int64_t k, double* w) {
+  double product = static_cast<double>(k) / static_cast<double>(n);
+  double error = std::fma(-product, static_cast<double>(n), static_cast<double>(k)) / static_cast<double>(k);
+  int exponent = 0;  // the weight is product (1 + error) 2^exponent
+  int64_t q = n - 1;
+  for (;; --q) {
+    const double scaled = product + product * error;
+    w[q] = exponent == 0 ? scaled : std::ldexp(scaled, exponent);
+    if (q < k || w[q] == 0) break;  // w[k-2] and below are 0, and weights only fall
+    const double numerator = static_cast<double>(q + 1 - k), denominator = static_cast<double>(q);
+    const double ratio = numerator / denominator;
+    const double next = product * ratio;
+    error += std::fma(product, ratio, -next) / next + std::fma(-ratio, denominator, numerator) / numerator;
+    product = next;
+    if (product < 0x1p-300) {
+      product *= 0x1p600;
+      exponent -= 600;
+    }
+  }
+  for (--q; q >= 0; --q) w[q] = 0;
+}
+
+struct Table {
+  int64_t n = 0, k = 0;
+  Form form = Form::none;
+  Coefficients view;
+  std::vector<double> memory;
+
+  void set(int64_t new_n, int64_t new_k, Form new_form) {
+    n = 0;  // no table, should memory run out
+    const int64_t vectors = new_form == Form::loo || (new_form == Form::loo_1 && new_k == 1) ? 3
+                            : new_form == Form::max_at_k                                     ? 2
+                                                                                             : 1;
+    memory.resize(static_cast<size_t>(vectors * new_n + 1));
+    double *w = memory.data() + 1, *second = w + new_n, *third = second + new_n;
+    set_weights(new_n, new_k, w);
+    const double N = static_cast<double>(new_n), K = static_cast<double>(new_k);
+    view = {};
+    view.w_ = w;
+    switch (new_form) {
+      case Form::none:
+        view.top_ = K / N;
+        view.down_ = w - 1;
+        break;
+      case Form::loo_1:
+        if (new_k > 1) {
+          view.up_ = w;
+          break;
+        }
+        for (int64_t q = 1; q < new_n; ++q) second[q] = static_cast<double>(q) / (N * (N - 1));
+        for (int64_t q = 1; q < new_n; ++q) third[q] = static_cast<double>(new_n - q) / (N * (N - 1));
+        view.up_ = second;
+        view.down_ = third;
+        break;
+      case Form::loo: {
+        view.top_ = -K / (N * (N - 1));
+        const double scale = 1 / ((N - 1) * (N - K));
+        for (int64_t q = 1; q < new_n; ++q) {
+          const double Q = static_cast<double>(q);
+          second[q] = w[q - 1] * (Q * N * scale);
+          third[q] = w[q - 1] * ((N * (N - 1 - Q) + K) * scale);
+        }
+        view.up_ = second;
+        view.down_ = third;
+        break;
+      }
+      case Form::max_at_k:
+        view.top_ = 1;
+        for (int64_t q = 1; q < new_n; ++q) second[q] = w[q - 1] * (static_cast<double>(q) / K);
+        view.down_ = second;
+        break;
+    }
+    n = new_n;
+    k = new_k;
+    form = new_form;
+  }
+};
+
+constexpr int64_t kLargestCached = 256, kLargestKept = int64_t{1} << 16;
+
+}  // namespace
+
+struct CoefficientCache::Tables {
+  std::array<Table, 128> small;  // a shape has one place
+  Table large;
+};
+
+CoefficientCache::CoefficientCache() : tables_(new Tables) {}
+CoefficientCache::~CoefficientCache() { delete tables_; }
+
+CoefficientCache& CoefficientCache::of_this_thread() {
+  thread_local CoefficientCache cache;
+  return cache;
+}
+
+void CoefficientCache::find(int64_t n, int64_t k, Form form) {
+  const uint64_t hash = (static_cast<uint64_t>(n) * 0x9e3779b97f4a7c15u) ^
+                        (static_cast<uint64_t>(k) * 0xff51afd7ed558ccdu) ^ (static_cast<uint64_t>(form) << 60);
+  Table& table = n <= kLargestCached ? tables_->small[hash >> 57] : tables_->large;
+  n_ = 0;  // no table, should memory run out
+  if (table.n != n || table.k != k || table.form != form) table.set(n, k, form);
+  n_ = n;
+  k_ = k;
+  form_ = form;
+  last_ = table.view;
+}
+
+void CoefficientCache::trim() {
+  if (tables_->large.n <= kLargestKept) return;
+  tables_->large = {};
+  n_ = 0;
+}
+
+}  // namespace pkpo::cpu

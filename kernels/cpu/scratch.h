@@ -1,0 +1,32 @@
+// Memory for the duration of a call. Each thread keeps one block of up to 4 MiB and hands out pieces of it, so that a
+// call in a training loop neither allocates nor touches fresh pages; what does not fit is allocated and given back.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pkpo::cpu {
+
+// Pieces are taken one after another and all given back together; scopes may nest.
+class Scratch {
+ public:
+  Scratch();
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  // Uninitialised, aligned to 64 bytes.
+  template <class T>
+  T* take(int64_t count) {
+    return static_cast<T*>(take_bytes(static_cast<size_t>(count) * sizeof(T)));
+  }
+
+ private:
+  struct Extra;
+  void* take_bytes(size_t size);
+
+  size_t mark_;
+  Extra* extra_ = nullptr;
+};
+
+}  // namespace pkpo::cpu

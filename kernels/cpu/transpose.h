@@ -1,0 +1,177 @@
+// Rows of samples to columns and back: column q holds sample q of every group of a block.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "lanes.h"
+
+namespace pkpo::cpu {
+namespace {
+
+// shuffle() with the places given by a function of the lane.
+template <class V, int lanes, class Place>
+inline __attribute__((always_inline)) V shuffle_by(const V& a, const V& b, Place) {
+  return [&]<size_t... j>(std::index_sequence<j...>) {
+    return shuffle<V, Place{}(static_cast<int>(j))...>(a, b);
+  }(std::make_index_sequence<lanes>());
+}
+
+// Transposes the `size` x `size` squares that lie side by side in `size` vectors, each square by itself.
+template <class Value, int size>
+inline __attribute__((always_inline)) void transpose_squares(typename Lanes<Value>::Vector (&v)[size]) {
+  using V = typename Lanes<Value>::Vector;
+  enum : int { lanes = Lanes<Value>::count, in_16_bytes = 16 / sizeof(Value) };
+  // Exchange of off-diagonal quarters, down to squares of 16 bytes a row: whole 16-byte pieces move.
+  const auto exchange_quarters = [&]<int half>() {
+    for (int i = 0; i < size; ++i) {
+      if (i & half) continue;
+      const V a = v[i], b = v[i + half];
+      v[i] = shuffle_by<V, lanes>(a, b, [](int j) { return j & half ? lanes + j - half : j; });
+      v[i + half] = shuffle_by<V, lanes>(a, b, [](int j) { return j & half ? lanes + j : j + half; });
+    }
+  };
+  if constexpr (size / 2 >= in_16_bytes) exchange_quarters.template operator()<size / 2>();
+  if constexpr (size / 4 >= in_16_bytes) exchange_quarters.template operator()<size / 4>();
+  if constexpr (size / 8 >= in_16_bytes) exchange_quarters.template operator()<size / 8>();
+  const auto low = [](const V& a, const V& b) {  // the first halves of the 16 bytes, interleaved
+    return shuffle_by<V, lanes>(a, b, [](int j) {
+      const int in = j % in_16_bytes;
+      return j - in + in / 2 + (in % 2 ? lanes : 0);
+    });
+  };
+  const auto high = [](const V& a, const V& b) {
+    return shuffle_by<V, lanes>(a, b, [](int j) {
+      const int in = j % in_16_bytes;
+      return j - in + in_16_bytes / 2 + in / 2 + (in % 2 ? lanes : 0);
+    });
+  };
+  if constexpr (in_16_bytes == 2) {
+    for (int i = 0; i < size; i += 2) {
+      const V a = v[i], b = v[i + 1];
+      v[i] = low(a, b);
+      v[i + 1] = high(a, b);
+    }
+  } else {
+    const auto lower = [](const V& a, const V& b) {
+      return shuffle_by<V, lanes>(a, b, [](int j) { return j % 4 < 2 ? j : lanes + j - 2; });
+    };
+    const auto upper = [](const V& a, const V& b) {
+      return shuffle_by<V, lanes>(a, b, [](int j) { return j % 4 < 2 ? j + 2 : lanes + j; });
+    };
+    for (int i = 0; i < size; i += 4) {
+      const V a = low(v[i], v[i + 1]), b = high(v[i], v[i + 1]);
+      const V c = low(v[i + 2], v[i + 3]), d = high(v[i + 2], v[i + 3]);
+      v[i] = lower(a, c);
+      v[i + 1] = upper(a, c);
+      v[i + 2] = lower(b, d);
+      v[i + 3] = upper(b, d);
+    }
+  }
+}
+
+// Squares of this many samples are used for groups of n: the smallest that hold them, at most a register wide.
+template <class Value>
+constexpr int square_size(int64_t n) {
+  constexpr int lanes = Lanes<Value>::count, smallest = lanes < 4 ? lanes : 4;
+  int size = lanes;
+  while (size / 2 >= n && size / 2 >= smallest) size /= 2;
+  return size;
+}
+
+// Calls body<size>() with size = square_size(n).
+template <class Value, class Body>
+inline void with_square_size(int64_t n, Body body) {
+  constexpr int lanes = Lanes<Value>::count;
+  const int size = square_size<Value>(n);
+  if (size == lanes) return body.template operator()<lanes>();
+  if constexpr (lanes >= 8) {
+    if (size == lanes / 2) return body.template operator()<lanes / 2>();
+  }
+  if constexpr (lanes >= 16) {
+    if (size == lanes / 4) return body.template operator()<lanes / 4>();
+  }
+}
+
+// Calls chunk(begin) so that the squares beginning there cover n samples; the last one may overlap the one before it.
+template <int size, class Chunk>
+inline void for_each_chunk(int64_t n, Chunk chunk) {
+  int64_t begin = 0;
+  for (; begin + size <= n; begin += size) chunk(begin);
+  if (begin < n) chunk(n > size ? n - size : 0);
+}
+
+// Vectors of half the width one after another.
+template <class V, class Half>
+inline __attribute__((always_inline)) V join(const Half& a, const Half& b) {
+#if defined(__clang__) || __GNUC__ >= 12
+  return [&]<size_t... j>(std::index_sequence<j...>) {
+    return __builtin_shufflevector(a, b, static_cast<int>(j)...);
+  }(std::make_index_sequence<2 * sizeof(Half) / sizeof(a[0])>());
+#else
+  V v;
+  std::memcpy(&v, &a, sizeof(a));
+  std::memcpy(reinterpret_cast<char*>(&v) + sizeof(a), &b, sizeof(b));
+  return v;
+#endif
+}
+
+// `size` samples from `begin` of the rows that share a vector: row i, row i + size, ...
+template <class Value, int size, int lanes>
+inline __attribute__((always_inline)) auto gather_rows(const Value* const* rows, int64_t begin) {
+  using V = typename VectorOf<Value, lanes>::type;
+  if constexpr (lanes == size) {
+    return load_vector<V>(rows[0] + begin);
+  } else {
+    return join<V>(gather_rows<Value, size, lanes / 2>(rows, begin),
+                   gather_rows<Value, size, lanes / 2>(rows + lanes / 2, begin));
+  }
+}
+
+// rows[l], l < lanes, to columns: reads n samples of each row, or one square where that is more.
+template <class Value>
+void rows_to_columns(const Value* const* rows, int64_t n, Value* columns) {
+  constexpr int lanes = Lanes<Value>::count;
+  using V = typename Lanes<Value>::Vector;
+  with_square_size<Value>(n, [&]<int size>() {
+    for_each_chunk<size>(n, [&](int64_t begin) {
+      V v[size];
+      for (int i = 0; i < size; ++i) v[i] = gather_rows<Value, size, lanes>(rows + i, begin);
+      transpose_squares<Value, size>(v);
+      for (int i = 0; i < size; ++i) Lanes<Value>::store(columns + (begin + i) * lanes, v[i]);
+    });
+  });
+}
+
+// Columns to rows[l] for l < count. Writes n samples of each row and nothing else, but reads columns up to a whole
+// square. adjacent: row l + 1 begins where row l ends.
+template <class Value>
+void columns_to_rows(const Value* columns, int64_t n, Value* const* rows, int64_t count, bool adjacent) {
+  constexpr int lanes = Lanes<Value>::count;
+  using V = typename Lanes<Value>::Vector;
+  with_square_size<Value>(n, [&]<int size>() {
+    // Up to here rows can be written a whole piece at a time: what is written behind one is overwritten by the next.
+    const int64_t whole = n >= size ? count : adjacent ? count - (size - 1) / n : 0;
+    for_each_chunk<size>(n, [&](int64_t begin) {
+      V v[size];
+      for (int i = 0; i < size; ++i) v[i] = Lanes<Value>::load(columns + (begin + i) * lanes);
+      transpose_squares<Value, size>(v);
+      for (int j = 0; j < lanes / size; ++j) {
+        for (int i = 0; i < size; ++i) {
+          const int64_t l = j * size + i;
+          const Value* piece = reinterpret_cast<const Value*>(&v[i]) + j * size;
+          if (l < whole) {
+            std::memcpy(rows[l] + begin, piece, size * sizeof(Value));
+          } else if (l < count) {
+            for (int64_t q = 0; q < n; ++q) rows[l][q] = piece[q];
+          }
+        }
+      }
+    });
+  });
+}
+
+}  // namespace
+}  // namespace pkpo::cpu
