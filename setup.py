@@ -26,12 +26,15 @@ KERNELS = [f"kernels/cpu/{name}.cpp" for name in ("isa", "group", "coefficients"
 # Compiled once for each instruction set; which one runs is decided where it runs (kernels/cpu/isa.cpp). From the plainest on:
 # of a function of the standard library that several of them carry, the linker keeps the first.
 BATCH_KERNEL = "kernels/cpu/batch.cpp"
+# Masks of neighbouring exchanges are stored as they come: put together in vectors first, they take longer.
+BATCH_FLAGS = ["-fno-tree-slp-vectorize"]
 INSTRUCTION_SETS = {"plain": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     INSTRUCTION_SETS["avx2"] = ["-mavx2", "-mbmi2", "-mpopcnt"]
     INSTRUCTION_SETS["avx512"] = [
         *INSTRUCTION_SETS["avx2"],
         *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"),
+        "-Wno-uninitialized",  # GCC 12 says it of its own header
     ]
 
 
@@ -101,7 +104,9 @@ class BuildLibraries(build_ext):
                 extra_postargs=[*FLAGS, *flags],
             )
 
-        jobs = [(BATCH_KERNEL, isa, [*flags, f"-DPKPO_ISA={isa}"]) for isa, flags in INSTRUCTION_SETS.items()]
+        jobs = [
+            (BATCH_KERNEL, isa, [*BATCH_FLAGS, *flags, f"-DPKPO_ISA={isa}"]) for isa, flags in INSTRUCTION_SETS.items()
+        ]
         jobs = [(source, "common", []) for source in KERNELS] + jobs
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             return [file for files in threads.map(lambda job: compiled(*job), jobs) for file in files]

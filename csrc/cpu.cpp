@@ -98,34 +98,33 @@ constexpr const char* kTransformBackward = "pkpo::_transform_backward";
 constexpr const char* kMaxAtK = "pkpo::max_at_k";
 constexpr const char* kMaxAtKBackward = "pkpo::_max_at_k_backward";
 
-Tensor transform(const Tensor& rewards, int64_t k, const std::string& baseline) {
+Tensor transform(const Tensor& rewards, int64_t k, StringHandle baseline) {
   const Baseline parsed = parse_baseline(kTransform, baseline);
   return run_transform(Arguments::dense(kTransform, rewards, k, parsed), parsed);
 }
 
-Tensor transform_tensor_k(const Tensor& rewards, const Tensor& k, const std::string& baseline) {
+Tensor transform_tensor_k(const Tensor& rewards, const Tensor& k, StringHandle baseline) {
   const Baseline parsed = parse_baseline(kTransform, baseline);
   return run_transform(Arguments::dense(kTransform, rewards, k), parsed);
 }
 
-Tensor transform_grouped(const Tensor& rewards, const Tensor& offsets, const Tensor& k, const std::string& baseline) {
+Tensor transform_grouped(const Tensor& rewards, const Tensor& offsets, const Tensor& k, StringHandle baseline) {
   const Baseline parsed = parse_baseline(kTransform, baseline);
   return run_transform(Arguments::grouped(kTransform, rewards, offsets, k), parsed);
 }
 
-Tensor transform_backward(const Tensor& grad, const Tensor& rewards, int64_t k, const std::string& baseline) {
+Tensor transform_backward(const Tensor& grad, const Tensor& rewards, int64_t k, StringHandle baseline) {
   const Baseline parsed = parse_baseline(kTransformBackward, baseline);
   return run_transform_backward(Arguments::dense(kTransformBackward, rewards, k, parsed), parsed, grad);
 }
 
-Tensor transform_backward_tensor_k(const Tensor& grad, const Tensor& rewards, const Tensor& k,
-                                   const std::string& baseline) {
+Tensor transform_backward_tensor_k(const Tensor& grad, const Tensor& rewards, const Tensor& k, StringHandle baseline) {
   const Baseline parsed = parse_baseline(kTransformBackward, baseline);
   return run_transform_backward(Arguments::dense(kTransformBackward, rewards, k), parsed, grad);
 }
 
 Tensor transform_backward_grouped(const Tensor& grad, const Tensor& rewards, const Tensor& offsets, const Tensor& k,
-                                  const std::string& baseline) {
+                                  StringHandle baseline) {
   const Baseline parsed = parse_baseline(kTransformBackward, baseline);
   return run_transform_backward(Arguments::grouped(kTransformBackward, rewards, offsets, k), parsed, grad);
 }
@@ -163,7 +162,8 @@ Tensor max_at_k_backward_grouped(const Tensor& grad, const Tensor& rewards, cons
 }
 
 // `name` becomes the instruction set in use, "" leaves it; gives the one in use and then all that the machine has.
-std::string cpu_isa(const std::string& name) {
+std::string cpu_isa(StringHandle choice) {
+  const std::string name = take_string(choice);
   try {
     if (!name.empty()) cpu::set_isa(name);
     std::string report = cpu::isa() + ":";

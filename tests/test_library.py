@@ -1,5 +1,7 @@
 """The ops as citizens of torch: opcheck, torch.compile, torch.func, autocast, layouts."""
 
+import ctypes
+
 import pytest
 import torch
 from samples import SAMPLES, strided, x
@@ -208,3 +210,29 @@ def test_forward_mode():
         torch.testing.assert_close(torch.func.jacfwd(lambda r, op=op: op(r, 3))(r), jacobian)
     f = lambda r: (transform(r, 3) ** 2).sum()  # noqa: E731
     torch.testing.assert_close(torch.func.hessian(f)(r), torch.func.jacrev(torch.func.jacrev(f))(r))
+
+
+def test_calls_leave_no_memory_behind():
+    """Bytes that malloc has handed out, before and after many calls. A few that each call keeps do not only add up: they
+    lie between the results, whose memory the C library then cannot use again."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        return  # not glibc
+    fields = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    info = type("Info", (ctypes.Structure,), {"_fields_": [(name, ctypes.c_size_t) for name in fields.split()]})
+    libc.mallinfo2.restype = info
+    rewards, offsets, k = x(8, 6), torch.tensor([0, 20, 48]), torch.tensor(2)
+    calls = (
+        lambda: transform(rewards, 2, baseline="none"),
+        lambda: transform(rewards, k),
+        lambda: transform(rewards.flatten(), offsets, k),
+        lambda: max_at_k(rewards, [1, 2]),
+        lambda: torch.ops.pkpo._transform_backward(rewards, rewards, 2),
+    )
+    for call in calls:
+        for _ in range(100):
+            call()
+        before = libc.mallinfo2().uordblks
+        for _ in range(4000):
+            call()
+        assert libc.mallinfo2().uordblks - before < 4000 * 8

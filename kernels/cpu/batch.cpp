@@ -84,10 +84,16 @@ class Batch {
   void transform(Form form) {
     if constexpr (std::is_same_v<In, Boolean>) {
       if (rewards_.stride == 1 && out_.stride == 1) {
-        CoefficientCache& cache = CoefficientCache::of_this_thread();
+        TrueAndFalse true_and_false(form);
+        if (!groups_.offsets.data && groups_.k.stride == 0 && rewards_.leading == 0 && out_.leading == 0) {
+          const int64_t n = groups_.width, k = groups_.k[0];
+          const In* x = static_cast<const In*>(rewards_.data);
+          Out* y = static_cast<Out*>(out_.data);
+          return true_and_false.transform(x + first_ * n, last_ - first_, n, k, y + first_ * n);
+        }
         for (int64_t g = first_; g < last_; ++g) {
           const int64_t begin = groups_.begin(g);
-          transform_true_and_false(cache, rewards_.at<const In>(g, begin), groups_.size(g), groups_.k[g], form,
+          true_and_false.transform(rewards_.at<const In>(g, begin), groups_.size(g), groups_.k[g],
                                    out_.at<Out>(g, begin));
         }
         return;
@@ -154,11 +160,15 @@ class Batch {
   static constexpr bool kSame = std::is_same_v<In, Value>;
   static constexpr bool kCompensated = std::is_same_v<In, double>;  // integers come out as float32
 
-  // Groups that go together.
+  // Groups that go together. Unused lanes repeat the first group, once they are filled.
   struct Lot {
     int count = 0;
-    int64_t largest = 0;
-    int64_t g[kLanes], begin[kLanes], size[kLanes], k[kLanes];
+    int64_t largest = 0;     // samples of the largest
+    int64_t last_begin = 0;  // of the one that lies last in memory
+    alignas(64) int64_t g[kLanes];
+    alignas(64) int64_t begin[kLanes];
+    alignas(64) int64_t size[kLanes];
+    alignas(64) int64_t k[kLanes];
 
     void add(int64_t group, int64_t group_begin, int64_t group_size, int64_t group_k) {
       g[count] = group;
@@ -166,6 +176,7 @@ class Batch {
       size[count] = group_size;
       k[count++] = group_k;
       largest = std::max(largest, group_size);
+      last_begin = std::max(last_begin, group_begin);
     }
   };
 
@@ -187,11 +198,12 @@ class Batch {
       std::fill(lot.k, lot.k + kLanes, first_ < last_ ? groups_.k[first_] : 1);
       lot.largest = n;
       for (int64_t g = first_; g < last_; g += lot.count) {
-        lot.count = static_cast<int>(std::min<int64_t>(most, last_ - g));
-        for (int l = 0; l < kLanes; ++l) lot.g[l] = g + l;
-        for (int l = 0; l < kLanes; ++l) lot.begin[l] = (g + l) * n;
+        const int count = lot.count = static_cast<int>(std::min<int64_t>(most, last_ - g));
+        for (int l = 0; l < kLanes; ++l) lot.g[l] = g + (l < count ? l : 0);
+        for (int l = 0; l < kLanes; ++l) lot.begin[l] = (g + (l < count ? l : 0)) * n;
+        lot.last_begin = (g + count - 1) * n;
         if (groups_.k.stride != 0) {
-          for (int l = 0; l < lot.count; ++l) lot.k[l] = groups_.k[g + l];
+          for (int l = 0; l < kLanes; ++l) lot.k[l] = groups_.k[lot.g[l]];
         }
         body(lot, better_alone(lot));
       }
@@ -204,9 +216,15 @@ class Batch {
     constexpr int kClasses = std::bit_width(static_cast<unsigned>(Plan::kLargest - 1)) - 1;
     Lot lots[kClasses + 1];
     const auto run = [&](Lot& lot) {
-      if (lot.count > 0) body(lot, better_alone(lot));
+      if (lot.count > 0) {
+        const Lot& first = lot;
+        const int count = lot.count;
+        while (lot.count < kLanes) lot.add(first.g[0], first.begin[0], first.size[0], first.k[0]);
+        lot.count = count;
+        body(lot, better_alone(lot));
+      }
       lot.count = 0;
-      lot.largest = 0;
+      lot.largest = lot.last_begin = 0;
     };
     for (int64_t g = first_; g < last_; ++g) {
       const int64_t begin = groups_.begin(g), size = groups_.size(g);
@@ -238,12 +256,12 @@ class Batch {
     block.largest = lot.largest;
     block.size = lot.size;
     block.k = lot.k;
-    block.same_size = !groups_.offsets.data || all_same(lot.size, lot.count);
-    block.same_k = groups_.k.stride == 0 || all_same(lot.k, lot.count);
+    block.same_size = !groups_.offsets.data || all_same(lot.size);
+    block.same_k = groups_.k.stride == 0 || all_same(lot.k);
     block.readable = rows_of(lot, rewards_, scratch, block.rewards);
     if (grad_ && grad_per_group_) {
-      Value* incoming = scratch.take<Value>(lot.count);
-      for (int l = 0; l < lot.count; ++l) {
+      Value* incoming = scratch.take<Value>(kLanes);
+      for (int l = 0; l < kLanes; ++l) {
         convert(grad_->at<const In>(lot.g[l], lot.g[l]), 1, 1, incoming + l);
         block.grad[l] = incoming + l;
       }
@@ -253,42 +271,36 @@ class Batch {
     return block;
   }
 
-  static bool all_same(const int64_t* numbers, int count) {
-    bool same = true;
-    for (int l = 1; l < count; ++l) same &= numbers[l] == numbers[0];
-    return same;
+  static bool all_same(const int64_t (&numbers)[kLanes]) {
+    int64_t difference = 0;
+    for (int l = 1; l < kLanes; ++l) difference |= numbers[l] ^ numbers[0];
+    return difference == 0;
   }
 
-  // Sets the rows, in unused lanes to that of the first; gives how many samples may be read from each.
+  // Sets the rows; gives how many samples may be read from each.
   int64_t rows_of(const Lot& lot, const Array& array, Scratch& scratch, const Value** rows) const {
-    int64_t readable = 0;
     bool in_place = false;
     if constexpr (kSame) in_place = array.stride == 1;
     if (in_place && array.leading == 0) {
       const Value* first = static_cast<const Value*>(array.data);
-      int64_t last = 0;
-      for (int l = 0; l < lot.count; ++l) {
-        rows[l] = first + lot.begin[l];
-        last = std::max(last, lot.begin[l]);
-      }
-      readable = groups_.begin(groups_.count) - last;
-    } else if (in_place) {
-      for (int l = 0; l < lot.count; ++l) rows[l] = array.at<const Value>(lot.g[l], lot.begin[l]);
-    } else {
-      Value* copies = scratch.take<Value>(lot.count * lot.largest + kLanes);
-      // Rows that lie one after another are converted as one.
-      if (array.leading == 0 && array.stride == 1 && !groups_.offsets.data) {
-        convert(array.at<const In>(lot.g[0], lot.begin[0]), 1, lot.count * lot.largest, copies);
-      } else {
-        for (int l = 0; l < lot.count; ++l) {
-          convert(array.at<const In>(lot.g[l], lot.begin[l]), array.stride, lot.size[l], copies + l * lot.largest);
-        }
-      }
-      for (int l = 0; l < lot.count; ++l) rows[l] = copies + l * lot.largest;
-      readable = lot.largest + kLanes;
+      for (int l = 0; l < kLanes; ++l) rows[l] = first + lot.begin[l];
+      return groups_.begin(groups_.count) - lot.last_begin;
     }
-    for (int l = lot.count; l < kLanes; ++l) rows[l] = rows[0];
-    return readable;
+    if (in_place) {
+      for (int l = 0; l < kLanes; ++l) rows[l] = array.at<const Value>(lot.g[l], lot.begin[l]);
+      return 0;
+    }
+    Value* copies = scratch.take<Value>(lot.count * lot.largest + kLanes);
+    // Rows that lie one after another are converted as one.
+    if (array.leading == 0 && array.stride == 1 && !groups_.offsets.data) {
+      convert(array.at<const In>(lot.g[0], lot.begin[0]), 1, lot.count * lot.largest, copies);
+    } else {
+      for (int l = 0; l < lot.count; ++l) {
+        convert(array.at<const In>(lot.g[l], lot.begin[l]), array.stride, lot.size[l], copies + l * lot.largest);
+      }
+    }
+    for (int l = 0; l < kLanes; ++l) rows[l] = copies + (l < lot.count ? l : 0) * lot.largest;
+    return lot.largest + kLanes;
   }
 
   // body(block, alone) with a result for every sample.
@@ -300,7 +312,12 @@ class Batch {
       const bool one_after_another = out_.leading == 0 && out_.stride == 1 && !groups_.offsets.data;
       if constexpr (kSame) {
         if (out_.stride == 1) {
-          for (int l = 0; l < lot.count; ++l) block.out[l] = out_.at<Value>(lot.g[l], lot.begin[l]);
+          if (out_.leading == 0) {
+            Value* first_out = static_cast<Value*>(out_.data);
+            for (int l = 0; l < kLanes; ++l) block.out[l] = first_out + lot.begin[l];
+          } else {
+            for (int l = 0; l < kLanes; ++l) block.out[l] = out_.at<Value>(lot.g[l], lot.begin[l]);
+          }
           block.adjacent = one_after_another;
           return body(block, alone);
         }

@@ -26,7 +26,7 @@
 namespace pkpo::cpu {
 namespace {
 
-// Up to a register's width of groups.
+// Up to a register's width of groups; unused lanes repeat one of them, so that they change nothing.
 template <class Value>
 struct Block {
   static constexpr int kLanes = Lanes<Value>::count;
@@ -35,11 +35,11 @@ struct Block {
   int64_t largest = 0;                     // samples of the largest group
   bool same_size = false, same_k = false;  // in all groups
   const int64_t *size = nullptr, *k = nullptr;
-  const Value* rewards[kLanes];  // unused lanes have those of another
-  const Value* grad[kLanes];     // backward: one a sample, or one a group
-  Value* out[kLanes];            // one a sample, or one a group
-  int64_t readable = 0;          // so many samples may be read from every row of rewards and grad
-  bool adjacent = false;         // each row of out begins where the one before it ends
+  alignas(64) const Value* rewards[kLanes];
+  alignas(64) const Value* grad[kLanes];  // backward: one a sample, or one a group
+  alignas(64) Value* out[kLanes];         // one a sample, or one a group
+  int64_t readable = 0;                   // so many samples may be read from every row of rewards and grad
+  bool adjacent = false;                  // each row of out begins where the one before it ends
 };
 
 // Coefficients with a number a lane; entries behind a lane's last rank are zero.
@@ -168,8 +168,8 @@ class Columns {
     load(block, Form::max_at_k, /*above_all=*/true);
     plan_.run<L, Step::record>(rewards_, masks_);
     std::fill(grad_, grad_ + plan_.columns() * kLanes, Value(0));
-    Value incoming[kLanes] = {};
-    for (int l = 0; l < block.count; ++l) incoming[l] = *block.grad[l];
+    Value incoming[kLanes];
+    for (int l = 0; l < kLanes; ++l) incoming[l] = *block.grad[l];
     const D gy = Wide<Value>::load(incoming);
     const auto put = [to = grad_](int64_t q, const D& share) { Wide<Value>::store(to + q * kLanes, share); };
     D* terms = sums_;
@@ -220,9 +220,9 @@ class Columns {
     Value* copies = scratch.take<Value>(kLanes * read);
     const Value* padded[kLanes];
     for (int l = 0; l < kLanes; ++l) {
-      const int64_t size = l < block.count ? block.size[l] : 0;
+      const int64_t size = block.size[l];
       padded[l] = copies + l * read;
-      if (size > 0) std::copy(rows[l], rows[l] + size, copies + l * read);
+      std::copy(rows[l], rows[l] + size, copies + l * read);
       std::fill(copies + l * read + size, copies + (l + 1) * read, std::numeric_limits<Value>::quiet_NaN());
     }
     rows_to_columns(padded, block.largest, columns);
@@ -263,7 +263,7 @@ class Columns {
     nothing_ = k_[0] < 1;
     if (uniform_) return;
     uniform_ = true;
-    for (int l = 1; l < block.count; ++l) {
+    for (int l = 1; l < kLanes; ++l) {
       k_[l] = clamp_k(block.k[l], present_of(l), form);
       nothing_ &= k_[l] < 1;
       uniform_ &= k_[l] == k_[0] && present_of(l) == present_[0];

@@ -89,6 +89,13 @@ struct Lanes {
   }
   static void store_first(Value* to, int64_t n, const Vector& v) {
 #if defined(__AVX512F__)
+    if (n <= count / 2) {  // half a register crosses fewer cache lines
+      if constexpr (sizeof(Value) == 8)
+        _mm256_mask_storeu_pd(to, first_lanes(n), _mm512_castpd512_pd256(v));
+      else
+        _mm256_mask_storeu_ps(to, first_lanes(n), _mm512_castps512_ps256(v));
+      return;
+    }
     if constexpr (sizeof(Value) == 8)
       _mm512_mask_storeu_pd(to, first_lanes(n), v);
     else
@@ -118,6 +125,8 @@ struct Lanes {
     else
       return _mm512_max_ps(a, b);
   }
+  // max(a, b), given less(b, a): a selection, since it has twice as many units as the maximum.
+  static Vector max_by(Mask less, const Vector& a, const Vector& b) { return select(less, a, b); }
   template <int predicate>
   static Mask compare(const Vector& a, const Vector& b) {
     if constexpr (sizeof(Value) == 8)
@@ -184,12 +193,39 @@ struct Lanes {
   static bool any(const Mask& mask) { return popcount(mask) > 0; }
   static bool every(const Mask& mask) { return popcount(mask) == count; }
 #endif
+  static Vector max_by(const Mask&, const Vector& a, const Vector& b) { return max(a, b); }
   static Mask less(const Vector& a, const Vector& b) { return a < b; }
   static Mask equal(const Vector& a, const Vector& b) { return a == b; }
   static Mask is_nan(const Vector& a) { return a != a; }
   static Mask either(const Mask& a, const Mask& b) { return a | b; }
   static Mask both(const Mask& a, const Mask& b) { return a & b; }
 #endif
+
+  // Which of `count` bytes are not zero; of the first n < count of them.
+  static Mask nonzero(const uint8_t* from) {
+#if defined(__AVX512F__)
+    static_assert(count == 16);
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return _mm_test_epi8_mask(bytes, bytes);
+#elif defined(__AVX2__)
+    static_assert(count == 8);
+    return as<BitVector>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)))) != 0;
+#else
+    BitVector wide;
+    for (int i = 0; i < count; ++i) wide[i] = from[i];
+    return wide != 0;
+#endif
+  }
+  static Mask nonzero_first(const uint8_t* from, int64_t n) {
+#if defined(__AVX512F__)
+    const __m128i bytes = _mm_maskz_loadu_epi8(first_lanes(n), from);
+    return _mm_test_epi8_mask(bytes, bytes);
+#else
+    uint8_t bytes[count] = {};
+    for (int64_t i = 0; i < n; ++i) bytes[i] = from[i];
+    return nonzero(bytes);
+#endif
+  }
 };
 
 // As many float64 as there are lanes of Value: sums are kept in float64, whatever the rewards.
@@ -222,13 +258,31 @@ struct Wide<float> {
   static constexpr int half = Lanes<double>::count;
   using HalfVector = VectorOf<float, half>::type;
 
+  static Twice::Half widen(const HalfVector& v) {
+#if defined(__AVX512F__)
+    return _mm512_cvtps_pd(v);
+#elif defined(__AVX2__)
+    return _mm256_cvtps_pd(v);
+#else
+    return __builtin_convertvector(v, Twice::Half);
+#endif
+  }
+  static HalfVector narrow(const Twice::Half& v) {
+#if defined(__AVX512F__)
+    return _mm512_cvtpd_ps(v);
+#elif defined(__AVX2__)
+    return _mm256_cvtpd_ps(v);
+#else
+    return __builtin_convertvector(v, HalfVector);
+#endif
+  }
+
   static Type load(const float* from) {
-    return {__builtin_convertvector(load_vector<HalfVector>(from), Twice::Half),
-            __builtin_convertvector(load_vector<HalfVector>(from + half), Twice::Half)};
+    return {widen(load_vector<HalfVector>(from)), widen(load_vector<HalfVector>(from + half))};
   }
   static void store(float* to, const Type& v) {
-    store_vector(to, __builtin_convertvector(v.low, HalfVector) + 0.0f);
-    store_vector(to + half, __builtin_convertvector(v.high, HalfVector) + 0.0f);
+    store_vector(to, narrow(v.low) + 0.0f);
+    store_vector(to + half, narrow(v.high) + 0.0f);
   }
 };
 

@@ -88,7 +88,7 @@ inline __attribute__((always_inline)) void exchange(typename L::Vector& a, typen
   } else {
     *mask = L::less(b, a);
     const typename L::Vector low = L::min(a, b);
-    b = L::max(a, b);
+    b = L::max_by(*mask, a, b);
     a = low;
   }
 }
@@ -102,7 +102,9 @@ void run_in_registers(Value* columns, typename L::Mask* masks) {
     ((c[i] = L::load(columns + i * L::count)), ...);
   }(std::make_index_sequence<n>());
   [&]<size_t... i>(std::index_sequence<i...>) {
-    const auto run = [&]<size_t j>() { exchange<L, step>(c[N::exchanges[j].low], c[N::exchanges[j].high], masks + j); };
+    [[maybe_unused]] const auto run = [&]<size_t j>() {
+      exchange<L, step>(c[N::exchanges[j].low], c[N::exchanges[j].high], masks + j);
+    };
     (run.template operator()<step == Step::revert ? N::size - 1 - i : i>(), ...);
   }(std::make_index_sequence<N::size>());
   [&]<size_t... i>(std::index_sequence<i...>) {

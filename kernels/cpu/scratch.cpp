@@ -20,6 +20,16 @@ std::byte* allocate(size_t size) { return static_cast<std::byte*>(::operator new
 struct Block {
   std::unique_ptr<std::byte, Release> memory;
   size_t size = 0, used = 0, wanted = 0;
+
+  // While nothing is handed out.
+  void grow() {
+    const size_t larger = std::min(std::max(wanted, size_t{64} << 10), kKept);
+    if (larger <= size) return;
+    memory.reset();
+    size = 0;
+    memory.reset(allocate(larger));
+    size = larger;
+  }
 };
 
 thread_local Block block;
@@ -31,17 +41,7 @@ struct alignas(64) Scratch::Extra {
   Extra* next;
 };
 
-Scratch::Scratch() : mark_(block.used) {
-  if (block.used > 0 || block.wanted <= block.size) return;
-  const size_t size = std::min(std::max(block.wanted, size_t{64} << 10), kKept);
-  if (size <= block.size) return;
-  block.memory.reset();
-  block.size = 0;
-  block.memory.reset(allocate(size));
-  block.size = size;
-}
-
-Scratch::~Scratch() {
+void Scratch::give_back() {
   while (extra_) {
     std::byte* memory = reinterpret_cast<std::byte*>(extra_);
     extra_ = extra_->next;
@@ -51,6 +51,11 @@ Scratch::~Scratch() {
 }
 
 void* Scratch::take_bytes(size_t size) {
+  if (!taken_) {
+    if (block.used == 0 && block.wanted > block.size) block.grow();
+    mark_ = block.used;
+    taken_ = true;
+  }
   size = (size + 63) / 64 * 64;
   // `used` counts what would be handed out if the block were large enough.
   const size_t begin = block.used;

@@ -7,11 +7,14 @@
 
 namespace pkpo::cpu {
 
-// Pieces are taken one after another and all given back together; scopes may nest.
+// Pieces are taken one after another and all given back together. Scopes may nest; while an inner one holds memory, an
+// outer one must not take any. One that takes none costs nothing.
 class Scratch {
  public:
-  Scratch();
-  ~Scratch();
+  Scratch() = default;
+  ~Scratch() {
+    if (taken_) give_back();
+  }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
@@ -24,8 +27,10 @@ class Scratch {
  private:
   struct Extra;
   void* take_bytes(size_t size);
+  void give_back();
 
-  size_t mark_;
+  bool taken_ = false;
+  size_t mark_ = 0;
   Extra* extra_ = nullptr;
 };
 

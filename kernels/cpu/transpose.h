@@ -75,32 +75,8 @@ inline __attribute__((always_inline)) void transpose_squares(typename Lanes<Valu
 // Squares of this many samples are used for groups of n: the smallest that hold them, at most a register wide.
 template <class Value>
 constexpr int square_size(int64_t n) {
-  constexpr int lanes = Lanes<Value>::count, smallest = lanes < 4 ? lanes : 4;
-  int size = lanes;
-  while (size / 2 >= n && size / 2 >= smallest) size /= 2;
-  return size;
-}
-
-// Calls body<size>() with size = square_size(n).
-template <class Value, class Body>
-inline void with_square_size(int64_t n, Body body) {
   constexpr int lanes = Lanes<Value>::count;
-  const int size = square_size<Value>(n);
-  if (size == lanes) return body.template operator()<lanes>();
-  if constexpr (lanes >= 8) {
-    if (size == lanes / 2) return body.template operator()<lanes / 2>();
-  }
-  if constexpr (lanes >= 16) {
-    if (size == lanes / 4) return body.template operator()<lanes / 4>();
-  }
-}
-
-// Calls chunk(begin) so that the squares beginning there cover n samples; the last one may overlap the one before it.
-template <int size, class Chunk>
-inline void for_each_chunk(int64_t n, Chunk chunk) {
-  int64_t begin = 0;
-  for (; begin + size <= n; begin += size) chunk(begin);
-  if (begin < n) chunk(n > size ? n - size : 0);
+  return lanes >= 16 && n <= lanes / 4 ? lanes / 4 : lanes >= 8 && n <= lanes / 2 ? lanes / 2 : lanes;
 }
 
 // Vectors of half the width one after another.
@@ -130,18 +106,58 @@ inline __attribute__((always_inline)) auto gather_rows(const Value* const* rows,
   }
 }
 
+template <class Value, int size>
+void square_to_columns(const Value* const* rows, int64_t begin, Value* columns) {
+  constexpr int lanes = Lanes<Value>::count;
+  typename Lanes<Value>::Vector v[size];
+  for (int i = 0; i < size; ++i) v[i] = gather_rows<Value, size, lanes>(rows + i, begin);
+  transpose_squares<Value, size>(v);
+  for (int i = 0; i < size; ++i) Lanes<Value>::store(columns + i * lanes, v[i]);
+}
+
+// Columns to the rows [0, whole), `size` samples each, and to the rows [whole, count), n samples each.
+template <class Value, int size>
+void columns_to_square(const Value* columns, int64_t begin, int64_t n, Value* const* rows, int64_t whole,
+                       int64_t count) {
+  constexpr int lanes = Lanes<Value>::count;
+  typename Lanes<Value>::Vector v[size];
+  for (int i = 0; i < size; ++i) v[i] = Lanes<Value>::load(columns + i * lanes);
+  transpose_squares<Value, size>(v);
+  for (int j = 0; j < lanes / size; ++j) {
+    for (int i = 0; i < size; ++i) {
+      const int64_t l = j * size + i;
+      const Value* piece = reinterpret_cast<const Value*>(&v[i]) + j * size;
+      if (size == lanes && l < whole) {
+        Lanes<Value>::store(rows[l] + begin, v[i]);
+      } else if (l < whole) {
+        std::memcpy(rows[l] + begin, piece, size * sizeof(Value));
+      } else if (l < count) {
+        for (int64_t q = 0; q < n; ++q) rows[l][q] = piece[q];
+      }
+    }
+  }
+}
+
+// Calls square<size>(begin) so that the squares beginning there cover n samples; the last one may overlap the one
+// before.
+template <class Value, class Square>
+inline void for_each_square(int64_t n, Square square) {
+  constexpr int lanes = Lanes<Value>::count;
+  if constexpr (lanes >= 16) {
+    if (n <= lanes / 4) return square.template operator()<lanes / 4>(0);
+  }
+  if constexpr (lanes >= 8) {
+    if (n <= lanes / 2) return square.template operator()<lanes / 2>(0);
+  }
+  for (int64_t begin = 0; begin + lanes <= n; begin += lanes) square.template operator()<lanes>(begin);
+  if (n % lanes != 0) square.template operator()<lanes>(n > lanes ? n - lanes : 0);
+}
+
 // rows[l], l < lanes, to columns: reads n samples of each row, or one square where that is more.
 template <class Value>
 void rows_to_columns(const Value* const* rows, int64_t n, Value* columns) {
-  constexpr int lanes = Lanes<Value>::count;
-  using V = typename Lanes<Value>::Vector;
-  with_square_size<Value>(n, [&]<int size>() {
-    for_each_chunk<size>(n, [&](int64_t begin) {
-      V v[size];
-      for (int i = 0; i < size; ++i) v[i] = gather_rows<Value, size, lanes>(rows + i, begin);
-      transpose_squares<Value, size>(v);
-      for (int i = 0; i < size; ++i) Lanes<Value>::store(columns + (begin + i) * lanes, v[i]);
-    });
+  for_each_square<Value>(n, [=]<int size>(int64_t begin) {
+    square_to_columns<Value, size>(rows, begin, columns + begin * Lanes<Value>::count);
   });
 }
 
@@ -149,27 +165,10 @@ void rows_to_columns(const Value* const* rows, int64_t n, Value* columns) {
 // square. adjacent: row l + 1 begins where row l ends.
 template <class Value>
 void columns_to_rows(const Value* columns, int64_t n, Value* const* rows, int64_t count, bool adjacent) {
-  constexpr int lanes = Lanes<Value>::count;
-  using V = typename Lanes<Value>::Vector;
-  with_square_size<Value>(n, [&]<int size>() {
+  for_each_square<Value>(n, [=]<int size>(int64_t begin) {
     // Up to here rows can be written a whole piece at a time: what is written behind one is overwritten by the next.
     const int64_t whole = n >= size ? count : adjacent ? count - (size - 1) / n : 0;
-    for_each_chunk<size>(n, [&](int64_t begin) {
-      V v[size];
-      for (int i = 0; i < size; ++i) v[i] = Lanes<Value>::load(columns + (begin + i) * lanes);
-      transpose_squares<Value, size>(v);
-      for (int j = 0; j < lanes / size; ++j) {
-        for (int i = 0; i < size; ++i) {
-          const int64_t l = j * size + i;
-          const Value* piece = reinterpret_cast<const Value*>(&v[i]) + j * size;
-          if (l < whole) {
-            std::memcpy(rows[l] + begin, piece, size * sizeof(Value));
-          } else if (l < count) {
-            for (int64_t q = 0; q < n; ++q) rows[l][q] = piece[q];
-          }
-        }
-      }
-    });
+    columns_to_square<Value, size>(columns + begin * Lanes<Value>::count, begin, n, rows, whole, count);
   });
 }
 

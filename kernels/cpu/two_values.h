@@ -109,40 +109,72 @@ struct Boolean {
   explicit operator float() const { return byte != 0 ? 1.0f : 0.0f; }
 };
 
-inline int64_t count_true(const Boolean* x, int64_t n) {
-  int64_t count = 0, i = 0;
-  for (; i + 8 <= n; i += 8) {
-    uint64_t bytes;
-    std::memcpy(&bytes, x + i, 8);
-    constexpr uint64_t low = 0x7f7f7f7f7f7f7f7f;
-    count += __builtin_popcountll((((bytes & low) + low) | bytes) & ~low);
-  }
-  for (; i < n; ++i) count += x[i].byte != 0;
-  return count;
-}
+class TrueAndFalse {
+ public:
+  explicit TrueAndFalse(Form form) : form_(form) {}
 
-template <int lanes>
-inline void write_chunk(const Boolean* x, float low, float high, float* out) {
-  using Wide = typename VectorOf<int32_t, lanes>::type;
-  using Floats = typename VectorOf<float, lanes>::type;
-  const Wide wide = __builtin_convertvector(load_vector<typename VectorOf<uint8_t, lanes>::type>(x), Wide);
-  store_vector(out, wide != 0 ? high - Floats{} : low - Floats{});
-}
-
-inline void transform_true_and_false(CoefficientCache& cache, const Boolean* x, int64_t n, int64_t k, Form form,
-                                     float* out) {
-  const int64_t highs = count_true(x, n);
-  k = clamp_k(k, n, form);
-  Outputs y{0, 0};
-  if (k >= 1) y = outputs_of_two_values(cache.get(n, k, form), n - highs, highs, 0, 1);
-  const float low = static_cast<float>(y.low) + 0.0f, high = static_cast<float>(y.high) + 0.0f;
-  int64_t i = 0;
-  if constexpr (Lanes<float>::count > 8) {
-    for (; i + 16 <= n; i += 16) write_chunk<16>(x + i, low, high, out + i);
+  void transform(const Boolean* x, int64_t n, int64_t k, float* out) {
+    transform(x, n, out, [&](int64_t lows) { return outputs(n, lows, k); });
   }
-  for (; i + 8 <= n; i += 8) write_chunk<8>(x + i, low, high, out + i);
-  for (; i < n; ++i) out[i] = x[i].byte ? high : low;
-}
+
+  // Groups of the same size one after another.
+  void transform(const Boolean* x, int64_t groups, int64_t n, int64_t k, float* out) {
+    if (n > kSmall || groups < n) {
+      for (int64_t g = 0; g < groups; ++g) transform(x + g * n, n, k, out + g * n);
+      return;
+    }
+    // They have few different results.
+    Pair pairs[kSmall + 1];
+    for (int64_t lows = 0; lows <= n; ++lows) pairs[lows] = outputs(n, lows, k);
+    if (n > L::count) {
+      for (int64_t g = 0; g < groups; ++g) {
+        transform(x + g * n, n, out + g * n, [&](int64_t lows) { return pairs[lows]; });
+      }
+      return;
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+      const uint8_t* bytes = bytes_of(x + g * n);
+      const auto high = n == L::count ? L::nonzero(bytes) : L::nonzero_first(bytes, n);
+      const Pair& pair = pairs[n - L::popcount(high)];
+      const typename L::Vector y = L::select(high, L::all(pair.high), L::all(pair.low));
+      n == L::count ? L::store(out + g * n, y) : L::store_first(out + g * n, n, y);
+    }
+  }
+
+ private:
+  using L = Lanes<float>;
+  static constexpr int64_t kSmall = 64;
+  struct Pair {
+    float low, high;
+  };
+
+  static const uint8_t* bytes_of(const Boolean* x) { return reinterpret_cast<const uint8_t*>(x); }
+
+  template <class Outputs>
+  static void transform(const Boolean* x, int64_t n, float* out, Outputs outputs) {
+    const uint8_t* bytes = bytes_of(x);
+    const int64_t whole = n - n % L::count;
+    int64_t highs = 0;
+    for (int64_t i = 0; i < whole; i += L::count) highs += L::popcount(L::nonzero(bytes + i));
+    if (whole < n) highs += L::popcount(L::nonzero_first(bytes + whole, n - whole));
+    const Pair pair = outputs(n - highs);
+    const typename L::Vector low = L::all(pair.low), high = L::all(pair.high);
+    for (int64_t i = 0; i < whole; i += L::count) L::store(out + i, L::select(L::nonzero(bytes + i), high, low));
+    if (whole < n) {
+      L::store_first(out + whole, n - whole, L::select(L::nonzero_first(bytes + whole, n - whole), high, low));
+    }
+  }
+
+  Pair outputs(int64_t n, int64_t lows, int64_t k) {
+    k = clamp_k(k, n, form_);
+    if (k < 1) return {0, 0};
+    const Outputs y = outputs_of_two_values(cache_.get(n, k, form_), lows, n - lows, 0, 1);
+    return {static_cast<float>(y.low) + 0.0f, static_cast<float>(y.high) + 0.0f};
+  }
+
+  CoefficientCache& cache_ = CoefficientCache::of_this_thread();
+  const Form form_;
+};
 
 }  // namespace
 }  // namespace pkpo::cpu
