@@ -13,7 +13,7 @@ help:
 	@echo "make demo     train on the paper's toy problem, compare with the optimum, measure groups per second"
 	@echo "make test     the whole test suite"
 	@echo "make sanitize random calls of the compiled libraries under AddressSanitizer and UndefinedBehaviorSanitizer"
-	@echo "make bench    the CPU kernel beside its peers, as ratios; writes bench/results/cpu.json"
+	@echo "make bench    the CPU kernel beside its peers, as ratios; writes bench/results/cpu.json and .png"
 	@echo "make lint     ruff and clang-format, checking only; make format mends"
 	@echo "make install  the environment and the compiled libraries, needed by all of them"
 	@echo "make clean    removes what the others made"

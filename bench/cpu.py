@@ -1,8 +1,9 @@
-"""``make bench``: the CPU kernel beside its peers, as ratios measured side by side; writes bench/results/cpu.json.
+"""``make bench``: the CPU kernel beside its peers, as ratios measured side by side; writes bench/results/cpu.json and .png.
 
 Peers: torch's own ops (sort, gather, cumsum, scatter), eager and compiled; ``np.sort`` of the array alone; a copy of it.
 Rewards are standard normal unless said otherwise, k = 4, baseline loo-1. A batch has 4,096 groups, fewer where that would be
-more than 2^22 samples.
+more than 2^22 samples. Each instruction set that the machine has is measured in a process of its own, in which NumPy is held
+to the same one.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,10 +22,15 @@ from tqdm import tqdm
 import pkpo_kernels
 from bench import peers
 from bench.timing import side_by_side
+from pkpo_kernels import _backends
 
 RESULT = Path(__file__).parent / "results" / "cpu.json"
 SIZES = (8, 16, 32, 64, 256, 1024, 4096, 10_000, 100_000, 1_000_000)
+NEIGHBOURS = sorted({*range(2, 131), *(2**e + d for e in range(7, 14) for d in (-1, 0, 1))})
 K = 4
+# What NumPy must do without, to be held to an instruction set.
+WITHOUT = {"avx512": "", "avx2": "AVX512F AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"}
+WITHOUT["plain"] = f"AVX2 {WITHOUT['avx2']}"
 
 
 def rewards(n, dtype=torch.float32):
@@ -33,7 +40,7 @@ def rewards(n, dtype=torch.float32):
 
 
 def measure(candidates, quick):
-    timings = side_by_side(candidates, rounds=5 if quick else 15, seconds_a_round=0.01 if quick else 0.05)
+    timings = side_by_side(candidates, rounds=5 if quick else 15, seconds_a_round=0.01 if quick else 0.03)
     return {name: {"median": t.median, "low": t.low, "high": t.high} for name, t in timings.items()}
 
 
@@ -42,6 +49,7 @@ def forward(n, quick):
     x = rewards(n)
     array, copy = x.numpy(), torch.empty_like(x)
     binary, half, wide = (rewards(n, dtype) for dtype in (torch.bool, torch.bfloat16, torch.float64))
+    zeros_and_ones, tenth = (x > 0).float(), torch.where(torch.rand(x.shape) < 0.1, torch.nan, x)
     values, offsets, k = x.flatten(), torch.arange(0, x.numel() + 1, n), torch.tensor(K)
     transform = torch.ops.pkpo.transform
     candidates = {
@@ -50,9 +58,11 @@ def forward(n, quick):
         "np.sort": lambda: np.sort(array, axis=-1),
         "copy": lambda: copy.copy_(x),
         "bool": lambda: transform(binary, K),
+        "0/1": lambda: transform(zeros_and_ones, K),
         "bfloat16": lambda: transform(half, K),
         "float64": lambda: transform(wide, K),
         "grouped": lambda: transform(values, offsets, k),
+        "a tenth NaN": lambda: transform(tenth, K),
         "backward": lambda: torch.ops.pkpo._transform_backward(x, x, K),
     }
     if not quick:
@@ -63,12 +73,45 @@ def forward(n, quick):
 
 
 def threads(n, quick):
-    x, seconds = rewards(n), {}
-    for count in (1, 2):
-        torch.set_num_threads(count)
-        seconds[str(count)] = measure({"op": lambda: torch.ops.pkpo.transform(x, K)}, quick)["op"]
+    """The op on one thread and on two, taking turns."""
+    x = rewards(n)
+
+    def on(count):
+        def call():
+            torch.set_num_threads(count)
+            torch.ops.pkpo.transform(x, K)
+
+        return call
+
+    seconds = measure({"1": on(1), "2": on(2)}, quick)
     torch.set_num_threads(1)
     return seconds
+
+
+def sweep():
+    """Nanoseconds a sample at every n up to 130, and beside the powers of two up to 8,192, in batches of 2^18 samples."""
+    transform = torch.ops.pkpo.transform
+    batches = {n: torch.randn(2**18 // n, n, generator=torch.Generator().manual_seed(n)) for n in NEIGHBOURS}
+    candidates = {n: (lambda x=x: transform(x, min(K, x.shape[1]))) for n, x in batches.items()}
+    timings = side_by_side(candidates, rounds=7, seconds_a_round=0.002)
+    return {str(n): timing.median / batches[n].numel() * 1e9 for n, timing in timings.items()}
+
+
+def measure_here(quick):
+    """All measurements on the instruction set in use."""
+    torch.set_num_threads(1)
+    isa = _backends.cpu_isa_in_use()
+    sizes = {
+        str(n): {"forward": forward(n, quick), "threads": threads(n, quick)}
+        for n in tqdm(SIZES, desc=isa, leave=False, disable=None)
+    }
+    return {"sizes": sizes} if quick else {"sizes": sizes, "sweep": sweep()}
+
+
+def measure_in_process(isa, quick):
+    environment = os.environ | {"PKPO_CPU_ISA": isa, "NPY_DISABLE_CPU_FEATURES": WITHOUT.get(isa, "")}
+    command = [sys.executable, "-m", "bench.cpu", "--here", *(["--quick"] if quick else [])]
+    return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def machine():
@@ -83,38 +126,95 @@ def machine():
     }
 
 
-def table(results):
-    """The ratios that matter, as text."""
-    lines = ["One thread, float32: time of the op, and the op over its peers; other forms over the op on float32", ""]
-    lines.append(
-        f"{'n':>8}{'ns/sample':>10}{'/torch':>9}{'/np.sort':>9}{'/copy':>7}",
-    )
-    lines[-1] += f"{'bool/copy':>11}{'bf16':>7}{'float64':>9}{'grouped':>9}{'backward':>10}{'2 threads':>11}"
-    for n, row in results["sizes"].items():
-        t = {name: timing["median"] for name, timing in row["forward"].items()}
-        fastest = min(value for name, value in t.items() if name.startswith("torch"))
-        samples = rewards(int(n)).numel()
-        speedup = row["threads"]["1"]["median"] / row["threads"]["2"]["median"]
+def ratios(n, row):
+    """The ratios that matter, by the names of the table's columns."""
+    t = {name: timing["median"] for name, timing in row["forward"].items()}
+    fastest = min(value for name, value in t.items() if name.startswith("torch"))
+    return {
+        "ns/sample": t["op"] / rewards(int(n)).numel() * 1e9,
+        "/torch": t["op"] / fastest,
+        "/np.sort": t["op"] / t["np.sort"],
+        "/copy": t["op"] / t["copy"],
+        "bool/copy": t["bool"] / t["copy"],
+        "0,1/copy": t["0/1"] / t["copy"],
+        "bf16": t["bfloat16"] / t["op"],
+        "float64": t["float64"] / t["op"],
+        "grouped": t["grouped"] / t["op"],
+        "10% NaN": t["a tenth NaN"] / t["op"],
+        "backward": t["backward"] / t["op"],
+        "2 threads": row["threads"]["1"]["median"] / row["threads"]["2"]["median"],
+    }
+
+
+def table(isa, results):
+    rows = {n: ratios(n, row) for n, row in results["sizes"].items()}
+    columns = list(next(iter(rows.values())))
+    lines = [f"{isa}, one thread, float32: time of the op, and over its peers; other forms over the op on float32", ""]
+    lines.append(f"{'n':>8}" + "".join(f"{column:>10}" for column in columns))
+    for n, row in rows.items():
+        lines.append(f"{n:>8}" + "".join(f"{row[column]:>10.{3 if column == '/torch' else 2}f}" for column in columns))
+    if "sweep" in results:
+        times = list(results["sweep"].values())
+        steps = {n: max(a / b, b / a) for n, a, b in zip(list(results["sweep"])[1:], times, times[1:])}
+        worst = max(steps, key=steps.get)
         lines.append(
-            f"{n:>8}{t['op'] / samples * 1e9:>10.1f}{t['op'] / fastest:>9.3f}{t['op'] / t['np.sort']:>9.2f}"
-            f"{t['op'] / t['copy']:>7.0f}{t['bool'] / t['copy']:>11.1f}{t['bfloat16'] / t['op']:>7.2f}"
-            f"{t['float64'] / t['op']:>9.2f}{t['grouped'] / t['op']:>9.2f}{t['backward'] / t['op']:>10.2f}{speedup:>10.2f}x"
+            f"\nlargest step of the time a sample from one n of the sweep to the next: {steps[worst]:.2f} x, at n = {worst}"
         )
     return "\n".join(lines)
+
+
+def picture(results, path):
+    """Nanoseconds a sample over n."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    best, *others = results["isas"]
+    sizes = results["isas"][best]["sizes"]
+    n = [int(size) for size in sizes]
+    samples = [rewards(size).numel() for size in n]
+
+    def line(isa, name, label, **style):
+        rows = results["isas"][isa]["sizes"].values()
+        t = [row["forward"][name] for row in rows]
+        axes.plot(n, [v["median"] / s * 1e9 for v, s in zip(t, samples)], label=label, **style)
+        low, high = ([v[end] / s * 1e9 for v, s in zip(t, samples)] for end in ("low", "high"))
+        axes.fill_between(n, low, high, alpha=0.15, color=style["color"])
+
+    line(best, "torch", "torch: sort, gather, cumsum, scatter", color="0.5", marker="s")
+    line(best, "np.sort", f"np.sort alone ({best})", color="tab:orange", marker="^")
+    line(best, "op", f"pkpo transform ({best})", color="tab:blue", marker="o")
+    for isa, color in zip(others, ("tab:cyan", "tab:purple")):
+        line(isa, "op", f"pkpo transform ({isa})", color=color, marker="o", linestyle="--")
+    line(best, "bool", "pkpo transform of bool", color="tab:green", marker="o")
+    line(best, "copy", "copy of the rewards", color="k", linestyle=":")
+    axes.set(xscale="log", yscale="log", xlabel="samples a group, n", ylabel="ns a sample, one thread")
+    axes.set_title(f"{results['machine']['cpu']}, float32, k = {K}; bands: 20th to 80th percentile", fontsize=10)
+    axes.legend(fontsize=8, ncols=2)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=130)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds, no compiled peer, and nothing is written")
-    quick = parser.parse_args().quick
-    torch.set_num_threads(1)
-    results = {"machine": machine(), "sizes": {}}
-    for n in tqdm(SIZES, desc="sizes", leave=False):
-        results["sizes"][str(n)] = {"forward": forward(n, quick), "threads": threads(n, quick)}
-    print(table(results))
-    if not quick:
+    parser.add_argument("--isa", help="one instruction set only, and nothing is written")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.here:
+        print(json.dumps(measure_here(arguments.quick)))
+        return
+    isas = [arguments.isa] if arguments.isa else _backends.available_cpu_isas()
+    results = {"machine": machine(), "isas": {}}
+    for isa in isas:
+        results["isas"][isa] = measure_in_process(isa, arguments.quick)
+        print(table(isa, results["isas"][isa]) + "\n")
+    if not arguments.quick and not arguments.isa:
         RESULT.write_text(json.dumps(results, indent=1) + "\n")
-        print(f"\nWritten: {RESULT}")
+        picture(results, RESULT.with_suffix(".png"))
+        print(f"Written: {RESULT} and {RESULT.with_suffix('.png').name}")
 
 
 if __name__ == "__main__":

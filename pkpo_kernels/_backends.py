@@ -47,10 +47,14 @@ def available_cpu_isas() -> list[str]:
     return [] if cpu_problem else torch.ops.pkpo._cpu_isa("").partition(":")[2].split()
 
 
+def cpu_isa_in_use() -> str:
+    return torch.ops.pkpo._cpu_isa("").partition(":")[0]
+
+
 @contextlib.contextmanager
 def cpu_isa(name: str):
     """The CPU library on another instruction set, for all threads: to test and to measure it."""
-    before = torch.ops.pkpo._cpu_isa("").partition(":")[0]
+    before = cpu_isa_in_use()
     torch.ops.pkpo._cpu_isa(name)
     try:
         yield
@@ -63,8 +67,8 @@ def serving() -> dict[str, str]:
     reference = "reference (plain torch)"
     devices = {"cpu": reference if cpu_problem else "compiled CPU library"}
     if not cpu_problem:
-        isa, _, available = torch.ops.pkpo._cpu_isa("").partition(":")
-        devices["cpu"] += f", {isa} (this machine has {', '.join(available.split())}; PKPO_CPU_ISA chooses)"
+        available = ", ".join(available_cpu_isas())
+        devices["cpu"] += f", {cpu_isa_in_use()} (this machine has {available}; PKPO_CPU_ISA chooses)"
     if torch.accelerator.is_available():
         devices[torch.accelerator.current_accelerator().type] = reference
     return devices

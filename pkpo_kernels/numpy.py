@@ -30,6 +30,11 @@ except ImportError as error:
         "pybind11 and then, in the source folder: pip install --no-build-isolation --no-deps --force-reinstall ."
     ) from None
 
+try:
+    _numpy.isa()
+except ValueError as error:
+    raise ImportError(f"pkpo_kernels: the environment variable PKPO_CPU_ISA: {error}") from None
+
 __all__ = ["group_by", "max_at_k", "pass_at_k", "transform"]
 
 # The numbers of the kernels' enumerations, kernels/cpu/pkpo.h.

@@ -79,17 +79,17 @@ class Batch {
         out_(out),
         first_(first),
         last_(last),
+        same_size_(sizes_are_same()),
         columns_(largest_group(), kCompensated) {}
 
   void transform(Form form) {
     if constexpr (std::is_same_v<In, Boolean>) {
       if (rewards_.stride == 1 && out_.stride == 1) {
         TrueAndFalse true_and_false(form);
-        if (!groups_.offsets.data && groups_.k.stride == 0 && rewards_.leading == 0 && out_.leading == 0) {
-          const int64_t n = groups_.width, k = groups_.k[0];
-          const In* x = static_cast<const In*>(rewards_.data);
-          Out* y = static_cast<Out*>(out_.data);
-          return true_and_false.transform(x + first_ * n, last_ - first_, n, k, y + first_ * n);
+        if (same_size_ && groups_.k.stride == 0 && rewards_.leading == 0 && out_.leading == 0) {
+          const int64_t begin = groups_.begin(first_), n = groups_.size(first_);
+          return true_and_false.transform(rewards_.at<const In>(first_, begin), last_ - first_, n, groups_.k[0],
+                                          out_.at<Out>(first_, begin));
         }
         for (int64_t g = first_; g < last_; ++g) {
           const int64_t begin = groups_.begin(g);
@@ -180,8 +180,22 @@ class Batch {
     }
   };
 
+  // Whether all groups have the same number of samples, not 0: such groups lie one after another like the rows of a
+  // matrix.
+  bool sizes_are_same() const {
+    if (!groups_.offsets.data) return true;
+    if (first_ == last_ || groups_.size(first_) == 0) return false;
+    return groups_.offsets.with_type([&](auto at) {
+      const int64_t size = at(first_ + 1) - at(first_);
+      int64_t difference = 0;
+      for (int64_t g = first_; g < last_; ++g) difference |= (at(g + 1) - at(g)) ^ size;
+      return difference == 0;
+    });
+  }
+
   int64_t largest_group() const {
     if (!groups_.offsets.data) return groups_.width;
+    if (same_size_) return groups_.size(first_);
     int64_t largest = 1;
     for (int64_t g = first_; g < last_; ++g) largest = std::max(largest, groups_.size(g));
     return largest;
@@ -190,18 +204,19 @@ class Batch {
   // body(lot, whether its groups are better done alone) for all groups that have samples.
   template <class Body>
   void for_each_lot(Body body) {
-    if (!groups_.offsets.data) {
-      const int64_t n = groups_.width;
+    if (same_size_) {
+      if (first_ == last_) return;
+      const int64_t n = groups_.size(first_), origin = groups_.begin(first_) - first_ * n;
       const int most = n > Plan::kLargest ? 1 : kLanes;
       Lot lot;
       std::fill(lot.size, lot.size + kLanes, n);
-      std::fill(lot.k, lot.k + kLanes, first_ < last_ ? groups_.k[first_] : 1);
+      std::fill(lot.k, lot.k + kLanes, groups_.k[first_]);
       lot.largest = n;
       for (int64_t g = first_; g < last_; g += lot.count) {
         const int count = lot.count = static_cast<int>(std::min<int64_t>(most, last_ - g));
         for (int l = 0; l < kLanes; ++l) lot.g[l] = g + (l < count ? l : 0);
-        for (int l = 0; l < kLanes; ++l) lot.begin[l] = (g + (l < count ? l : 0)) * n;
-        lot.last_begin = (g + count - 1) * n;
+        for (int l = 0; l < kLanes; ++l) lot.begin[l] = origin + (g + (l < count ? l : 0)) * n;
+        lot.last_begin = origin + (g + count - 1) * n;
         if (groups_.k.stride != 0) {
           for (int l = 0; l < kLanes; ++l) lot.k[l] = groups_.k[lot.g[l]];
         }
@@ -256,7 +271,7 @@ class Batch {
     block.largest = lot.largest;
     block.size = lot.size;
     block.k = lot.k;
-    block.same_size = !groups_.offsets.data || all_same(lot.size);
+    block.same_size = same_size_ || all_same(lot.size);
     block.same_k = groups_.k.stride == 0 || all_same(lot.k);
     block.readable = rows_of(lot, rewards_, scratch, block.rewards);
     if (grad_ && grad_per_group_) {
@@ -292,7 +307,7 @@ class Batch {
     }
     Value* copies = scratch.take<Value>(lot.count * lot.largest + kLanes);
     // Rows that lie one after another are converted as one.
-    if (array.leading == 0 && array.stride == 1 && !groups_.offsets.data) {
+    if (array.leading == 0 && array.stride == 1 && same_size_) {
       convert(array.at<const In>(lot.g[0], lot.begin[0]), 1, lot.count * lot.largest, copies);
     } else {
       for (int l = 0; l < lot.count; ++l) {
@@ -309,7 +324,7 @@ class Batch {
     for_each_lot([&](const Lot& lot, bool alone) {
       Scratch scratch;
       Block<Value> block = block_of(lot, scratch);
-      const bool one_after_another = out_.leading == 0 && out_.stride == 1 && !groups_.offsets.data;
+      const bool one_after_another = out_.leading == 0 && out_.stride == 1 && same_size_;
       if constexpr (kSame) {
         if (out_.stride == 1) {
           if (out_.leading == 0) {
@@ -338,6 +353,7 @@ class Batch {
   const Groups& groups_;
   const Array &rewards_, &out_;
   const int64_t first_, last_;
+  const bool same_size_;
   const Array* grad_ = nullptr;
   bool grad_per_group_ = false;
   Columns<Value> columns_;

@@ -85,11 +85,14 @@ class Columns {
     if (nothing_) return fill_rows(block, 0);
     plan_.run<L, Step::record>(rewards_, masks_);
     const auto put = [to = rewards_](int64_t q, const D& y) { Wide<Value>::store(to + q * kLanes, y); };
+    const auto put_nonnegative = [to = rewards_](int64_t q, const D& y) {
+      Wide<Value>::store_nonnegative(to + q * kLanes, y);
+    };
     with_coefficients(block, form, [&](const auto& c, int64_t n) {
       if (kWide && compensated_) {
-        scan<kWide>(c, n, sorted(), sums_, put);
+        scan<kWide>(c, n, sorted(), sums_, put, put_nonnegative);
       } else {
-        scan<false>(c, n, sorted(), sums_, put);
+        scan<false>(c, n, sorted(), sums_, put, put_nonnegative);
       }
       // An absent sample that stands as large as the largest may have changed places with it.
       const V top = L::load(rewards_ + (n - 1) * kLanes);

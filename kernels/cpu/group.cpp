@@ -55,8 +55,10 @@ void scan_out_of_range(const Coefficients& c, const Sorted<Value>& x, Scratch& s
   double *partial = scratch.take<double>(n), *finite = scratch.take<double>(n), *infinite = scratch.take<double>(n);
   const auto finite_part = [&](int64_t q) { return std::isinf(x.value(q)) ? 0.0 : 0.5 * x.value(q); };
   const auto sign = [&](int64_t q) { return std::isinf(x.value(q)) ? std::copysign(1.0, x.value(q)) : 0.0; };
-  scan<Sorted<Value>::kWide>(c, n, finite_part, partial, [&](int64_t p, double y) { finite[p] = y; });
-  scan<Sorted<Value>::kWide>(c, n, sign, partial, [&](int64_t p, double y) { infinite[p] = y; });
+  const auto put_finite = [&](int64_t p, double y) { finite[p] = y; };
+  const auto put_infinite = [&](int64_t p, double y) { infinite[p] = y; };
+  scan<Sorted<Value>::kWide>(c, n, finite_part, partial, put_finite, put_finite);
+  scan<Sorted<Value>::kWide>(c, n, sign, partial, put_infinite, put_infinite);
   // A sum of terms of one sign is zero only if every term is; where terms can cancel, what rounding leaves is not.
   const double negligible = c.has_down() ? 1e-12 : 0;
   for (int64_t p = 0; p < n; ++p) {
@@ -91,7 +93,7 @@ void Group<Value>::transform(const Value* rewards, int64_t size, int64_t k, Form
   if (!x.in_range()) return scan_out_of_range(c, x, scratch, put);
   double* partial = c.has_up() && c.has_down() ? scratch.take<double>(x.n()) : nullptr;
   const auto value = [&](int64_t q) { return x.value(q); };
-  compensated ? scan<true>(c, x.n(), value, partial, put) : scan<false>(c, x.n(), value, partial, put);
+  compensated ? scan<true>(c, x.n(), value, partial, put, put) : scan<false>(c, x.n(), value, partial, put, put);
 }
 
 template <class Value>

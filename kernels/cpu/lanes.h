@@ -238,6 +238,7 @@ struct Wide<double> {
 
   static Type load(const double* from) { return Lanes<double>::load(from); }
   static void store(double* to, const Type& v) { Lanes<double>::store(to, v + 0.0); }  // + 0: no zero is negative
+  static void store_nonnegative(double* to, const Type& v) { Lanes<double>::store(to, v); }
 };
 
 // A pair of vectors that is calculated with as one.
@@ -283,6 +284,10 @@ struct Wide<float> {
   static void store(float* to, const Type& v) {
     store_vector(to, narrow(v.low) + 0.0f);
     store_vector(to + half, narrow(v.high) + 0.0f);
+  }
+  static void store_nonnegative(float* to, const Type& v) {
+    store_vector(to, narrow(v.low));
+    store_vector(to + half, narrow(v.high));
   }
 };
 

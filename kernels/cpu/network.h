@@ -134,15 +134,51 @@ constexpr int exchange_count(Kind kind, int n) {
 
 template <class L, Kind kind, Step step, class Value>
 void run_up_to_32(int n, Value* columns, typename L::Mask* masks) {
-  [&]<size_t... i>(std::index_sequence<i...>) {
-    const auto run = [&]<int size>() {
-      // A merge never leaves other numbers of columns than these.
-      if constexpr (kind == Kind::sort || size % 8 == 0) {
-        if (size == n) run_in_registers<L, kind, size, step>(columns, masks);
-      }
+  using Run = void (*)(Value*, typename L::Mask*);
+  static constexpr std::array<Run, kInRegisters + 1> runs = [] {
+    std::array<Run, kInRegisters + 1> runs{};
+    [&]<size_t... i>(std::index_sequence<i...>) {
+      const auto add = [&]<int size>() {
+        // A merge never leaves other numbers of columns than these.
+        if constexpr (kind == Kind::sort || size % 8 == 0) runs[size] = run_in_registers<L, kind, size, step>;
+      };
+      (add.template operator()<kNetworkSizes[i]>(), ...);
+    }(std::make_index_sequence<sizeof(kNetworkSizes) / sizeof(int)>());
+    return runs;
+  }();
+  runs[static_cast<size_t>(n)](columns, masks);
+}
+
+// The end of a merge of up to 64 columns: the exchanges of each of the last n with its mirror image among the 32
+// before, and the half-cleaners of the last n, which stay in registers in between. The half-cleaners of the first 32
+// are not in it. Masks: of the mirrored exchanges from the last column on, then of the half-cleaners.
+template <class L, int n, Step step, class Value>
+void mirror_and_clean(Value* columns, typename L::Mask* masks) {
+  using N = Network<Kind::clean, n>;
+  Value* upper = columns + kInRegisters * L::count;
+  typename L::Vector c[n];
+  const auto each = [&](auto body) {
+    [&]<size_t... i>(std::index_sequence<i...>) {
+      (body.template operator()<static_cast<int>(i)>(), ...);
+    }(std::make_index_sequence<n>());
+  };
+  const auto mirror = [&]<int i>() {
+    Value* partner = columns + (kInRegisters - 1 - i) * L::count;
+    typename L::Vector low = L::load(partner);
+    exchange<L, step>(low, c[i], masks + i);
+    L::store(partner, low);
+  };
+  const auto clean = [&]<size_t... i>(std::index_sequence<i...>) {
+    [[maybe_unused]] const auto run = [&]<size_t j>() {
+      exchange<L, step>(c[N::exchanges[j].low], c[N::exchanges[j].high], masks + n + j);
     };
-    (run.template operator()<kNetworkSizes[i]>(), ...);
-  }(std::make_index_sequence<sizeof(kNetworkSizes) / sizeof(int)>());
+    (run.template operator()<step == Step::revert ? N::size - 1 - i : i>(), ...);
+  };
+  each([&]<int i>() { c[i] = L::load(upper + i * L::count); });
+  if constexpr (step != Step::revert) each(mirror);
+  clean(std::make_index_sequence<N::size>());
+  if constexpr (step == Step::revert) each(mirror);
+  each([&]<int i>() { L::store(upper + i * L::count, c[i]); });
 }
 
 // Exchanges of one layer that goes through memory: columns i and partner(i) for i in [0, count).
@@ -174,6 +210,12 @@ class Plan {
     for (int merged = 2 * kInRegisters; merged / 2 < n; merged *= 2) {
       for (int begin = 0; begin + merged / 2 < n; begin += merged) {
         const int end = std::min(begin + merged, n);
+        if (merged == 2 * kInRegisters) {
+          const int size = end - begin - kInRegisters;
+          add(Part::mirror_and_clean, begin, size, size + exchange_count(Kind::clean, size));
+          add(Part::clean, begin, kInRegisters, exchange_count(Kind::clean, kInRegisters));
+          continue;
+        }
         add(Part::mirror, begin, merged, end - begin - merged / 2);
         for (int size = merged / 2; size > kInRegisters; size /= 2) {
           for (int at = begin; at + size / 2 < end; at += size) {
@@ -201,7 +243,7 @@ class Plan {
 
  private:
   struct Part {
-    enum Kind { sort, clean, mirror, half } kind;
+    enum Kind { sort, clean, mirror_and_clean, mirror, half } kind;
     int begin, size, exchanges;  // size: of a network; of a whole merge for mirror; of both halves for half
     int first_mask;
   };
@@ -220,6 +262,17 @@ class Plan {
         return run_up_to_32<L, Kind::sort, step>(part.size, first, masks);
       case Part::clean:
         return run_up_to_32<L, Kind::clean, step>(part.size, first, masks);
+      case Part::mirror_and_clean:
+        switch (part.size) {
+          case 8:
+            return pkpo::cpu::mirror_and_clean<L, 8, step>(first, masks);
+          case 16:
+            return pkpo::cpu::mirror_and_clean<L, 16, step>(first, masks);
+          case 24:
+            return pkpo::cpu::mirror_and_clean<L, 24, step>(first, masks);
+          default:
+            return pkpo::cpu::mirror_and_clean<L, 32, step>(first, masks);
+        }
       case Part::mirror: {
         // Column i with column size - 1 - i. The first ones have no partner where columns are missing at the end.
         const int64_t skipped = part.size / 2 - part.exchanges, last = part.size - 1 - 2 * skipped;

@@ -8,7 +8,8 @@
 
 namespace pkpo::cpu {
 
-// Below this many samples a thread costs more than it saves: a sample takes some 20 ns, waking a thread some 10 us.
+// Below this many samples a thread costs more than it saves: waking it takes some microseconds, a sample one
+// nanosecond.
 constexpr int64_t kSamplesPerThread = 4096;
 
 inline int64_t piece_count(int64_t samples, int64_t threads) {

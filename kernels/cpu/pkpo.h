@@ -23,6 +23,16 @@ struct Indices {
   int64_t operator[](int64_t i) const {
     return is_int64 ? static_cast<const int64_t*>(data)[i * stride] : static_cast<const int32_t*>(data)[i * stride];
   }
+
+  // Calls body(at) with at(i) for operator[], its type and, where they lie one after another, its stride known.
+  template <class Body>
+  auto with_type(Body body) const {
+    const int64_t* wide = static_cast<const int64_t*>(data);
+    const int32_t* narrow = static_cast<const int32_t*>(data);
+    if (stride != 1) return body([this](int64_t i) { return (*this)[i]; });
+    return is_int64 ? body([wide](int64_t i) { return wide[i]; })
+                    : body([narrow](int64_t i) { return int64_t{narrow[i]}; });
+  }
 };
 
 // A batch of reward groups that lie one after another in memory: either every group has `width` samples, or group g has

@@ -33,44 +33,49 @@ class Sum {
   D sum_ = constant<D>(0), lost_ = constant<D>(0);
 };
 
-// put(p, y[p]) for every rank p of the n sorted values value(0) <= ... <= value(n-1), finite and their differences too.
-// See coefficients.h for y. C gives the coefficients, as numbers or as a number a lane. `partial` holds n values while
-// there are sums in both directions.
-template <bool compensated, class D, class C, class Value, class Put>
-inline __attribute__((always_inline)) void scan(const C& c, int64_t n, Value value, D* partial, Put put) {
-  D top = constant<D>(0);
-  if (c.has_top()) top = c.top() * value(n - 1);
-  if (c.has_down()) {
-    const auto put_down = [&](int64_t p, const D& y) {
-      if (c.has_up()) {
-        partial[p] = y;
-      } else {
-        put(p, y);
-      }
-    };
-    Sum<D, compensated> above;
-    D next = value(n - 1);
-    put_down(n - 1, top);
-    for (int64_t q = n - 1; q >= 1; --q) {
-      const D here = value(q - 1);
-      above.add(c.down(q) * (next - here));
-      put_down(q - 1, top - above.value());
-      next = here;
-    }
-  }
-  if (!c.has_up() && !c.has_down()) {
-    for (int64_t q = 0; q < n; ++q) put(q, top);
-  }
-  if (c.has_up()) {
+// put(p, y[p]) for every rank p of the n sorted values value(0) <= ... <= value(n-1), finite and their differences too;
+// put_nonnegative where no y can be below zero. See coefficients.h for y. C gives the coefficients, as numbers or as a
+// number a lane. `partial` holds n values while there are sums in both directions.
+template <bool compensated, class D, class C, class Value, class Put, class PutNonnegative>
+inline __attribute__((always_inline)) void scan(const C& c, int64_t n, Value value, D* partial, Put put,
+                                                PutNonnegative put_nonnegative) {
+  // Calls each(q, up[1] d[1] + ... + up[q] d[q]).
+  const auto sum_up = [&](auto each) {
     Sum<D, compensated> below;
     D previous = value(0);
-    put(0, c.has_down() ? partial[0] : top);
+    each(0, below.value());
     for (int64_t q = 1; q < n; ++q) {
       const D here = value(q);
       below.add(c.up(q) * (here - previous));
-      put(q, (c.has_down() ? partial[q] : top) + below.value());
+      each(q, below.value());
       previous = here;
     }
+  };
+  // Calls each(q, down[n-1] d[n-1] + ... + down[q+1] d[q+1]).
+  const auto sum_down = [&](auto each) {
+    Sum<D, compensated> above;
+    D next = value(n - 1);
+    each(n - 1, above.value());
+    for (int64_t q = n - 1; q >= 1; --q) {
+      const D here = value(q - 1);
+      above.add(c.down(q) * (next - here));
+      each(q - 1, above.value());
+      next = here;
+    }
+  };
+  if (c.has_up() && !c.has_down() && !c.has_top()) return sum_up(put_nonnegative);
+
+  D top = constant<D>(0);
+  if (c.has_top()) top = c.top() * value(n - 1);
+  if (c.has_up() && c.has_down()) {
+    sum_down([&](int64_t p, const D& above) { partial[p] = top - above; });
+    sum_up([&](int64_t p, const D& below) { put(p, partial[p] + below); });
+  } else if (c.has_down()) {
+    sum_down([&](int64_t p, const D& above) { put(p, top - above); });
+  } else if (c.has_up()) {
+    sum_up([&](int64_t p, const D& below) { put(p, top + below); });
+  } else {
+    for (int64_t p = 0; p < n; ++p) put(p, top);
   }
 }
 

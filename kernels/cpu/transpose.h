@@ -123,13 +123,15 @@ void columns_to_square(const Value* columns, int64_t begin, int64_t n, Value* co
   typename Lanes<Value>::Vector v[size];
   for (int i = 0; i < size; ++i) v[i] = Lanes<Value>::load(columns + i * lanes);
   transpose_squares<Value, size>(v);
+  if (size == lanes && whole == lanes) {
+    for (int i = 0; i < size; ++i) Lanes<Value>::store(rows[i] + begin, v[i]);
+    return;
+  }
   for (int j = 0; j < lanes / size; ++j) {
     for (int i = 0; i < size; ++i) {
       const int64_t l = j * size + i;
       const Value* piece = reinterpret_cast<const Value*>(&v[i]) + j * size;
-      if (size == lanes && l < whole) {
-        Lanes<Value>::store(rows[l] + begin, v[i]);
-      } else if (l < whole) {
+      if (l < whole) {
         std::memcpy(rows[l] + begin, piece, size * sizeof(Value));
       } else if (l < count) {
         for (int64_t q = 0; q < n; ++q) rows[l][q] = piece[q];
