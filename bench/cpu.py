@@ -170,7 +170,7 @@ def picture(results, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     best, *others = results["isas"]
     sizes = results["isas"][best]["sizes"]
     n = [int(size) for size in sizes]
@@ -192,7 +192,7 @@ def picture(results, path):
     line(best, "copy", "copy of the rewards", color="k", linestyle=":")
     axes.set(xscale="log", yscale="log", xlabel="samples a group, n", ylabel="ns a sample, one thread")
     axes.set_title(f"{results['machine']['cpu']}, float32, k = {K}; bands: 20th to 80th percentile", fontsize=10)
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(fontsize=8, ncols=3, loc="outside lower center")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=130)
 

@@ -21,7 +21,7 @@ from pkpo_kernels import _backends
 from pkpo_kernels import _numpy as numpy_module
 
 every_isa = pytest.mark.parametrize("cpu", CPU.values(), ids=CPU)
-SIZES = (1, 2, 3, 5, 8, 9, 16, 17, 31, 33, 64, 65, 100, 129, 257, 513, 1000, 1024, 1025, 3000)
+SIZES = (1, 2, 3, 5, 8, 9, 16, 17, 31, 33, 64, 65, 100, 129, 257, 512, 513, 1000, 1025, 2048, 2049, 3000)
 
 
 def batch(groups, n, dtype=torch.float32, seed=0):
@@ -68,7 +68,7 @@ def test_all_give_the_same_bits_of_ragged_groups():
     first, *others = CPU.values()
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(0, 90, (300,), generator=generator)
-    lengths[::50] = torch.tensor([200, 700, 1024, 1025, 130, 2000])
+    lengths[::50] = torch.tensor([200, 700, 1024, 1025, 130, 2049])
     offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
     k = torch.randint(1, 100, (300,), generator=generator)
     x = batch(1, int(offsets[-1]))[0].round(decimals=1)

@@ -67,6 +67,7 @@ class Columns {
   using D = typename Wide<Value>::Type;
   static constexpr int kLanes = L::count;
   static constexpr bool kWide = std::is_same_v<Value, double>;
+  static_assert(Plan::kLargest <= kOneCut);
 
   // For groups of up to `largest` samples. compensated: whether sums of float64 values are; see scan.h.
   Columns(int64_t largest, bool compensated) : compensated_(compensated) {
