@@ -10,8 +10,9 @@
 // distances, the last five of them in registers again. Columns behind the last one count as infinitely large: an
 // exchange with one of them never moves anything, and is left out.
 //
-// Cost: 19, 63, 191, 574 and 4,218 exchanges at 8, 16, 32, 64 and 256 columns; three instructions each to sort, two to
-// move columns by the record.
+// Cost: 19, 63, 191, 574 and 4,216 exchanges at 8, 16, 32, 64 and 256 columns. To sort, one is a comparison, a minimum,
+// a maximum or selection, and the store of a mask; to move columns by the record, the load of a mask and two
+// selections.
 #pragma once
 
 #include <algorithm>
@@ -245,7 +246,8 @@ class Plan {
  private:
   struct Part {
     enum Kind { sort, clean, mirror_and_clean, mirror, half } kind;
-    int begin, size, exchanges;  // size: of a network; of a whole merge for mirror; of both halves for half
+    int begin, size, exchanges;  // size: of a network; of a whole merge for mirror; of both halves for half; of the
+                                 // upper half for mirror_and_clean
     int first_mask;
   };
 
