@@ -31,7 +31,7 @@ def load() -> None:
     if cpu_problem:
         warnings.warn(
             f"pkpo_kernels: the compiled CPU library is {cpu_problem}. The ops work, on the reference in plain torch, "
-            f"ten times slower or more. To build it, {_HOW_TO_BUILD}",
+            f"tens of times slower. To build it, {_HOW_TO_BUILD}",
             stacklevel=3,
         )
     else:
