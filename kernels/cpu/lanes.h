@@ -147,7 +147,6 @@ struct Lanes {
   static bool every(Mask mask) { return mask == static_cast<Mask>((1u << count) - 1); }
   static int popcount(Mask mask) { return __builtin_popcount(mask); }
   static Mask either(Mask a, Mask b) { return a | b; }
-  static Mask both(Mask a, Mask b) { return a & b; }
 #else
   using Mask = BitVector;  // all bits of a lane set, or none
 
@@ -198,7 +197,6 @@ struct Lanes {
   static Mask equal(const Vector& a, const Vector& b) { return a == b; }
   static Mask is_nan(const Vector& a) { return a != a; }
   static Mask either(const Mask& a, const Mask& b) { return a | b; }
-  static Mask both(const Mask& a, const Mask& b) { return a & b; }
 #endif
 
   // Which of `count` bytes are not zero; of the first n < count of them.

@@ -59,14 +59,16 @@ constexpr void clean(int n, Body body) {
 
 enum class Kind { sort, clean };
 
+constexpr int exchange_count(Kind kind, int n) {
+  int size = 0;
+  const auto count = [&](int, int) { ++size; };
+  kind == Kind::sort ? merge_exchange(n, count) : clean(n, count);
+  return size;
+}
+
 template <Kind kind, int n>
 struct Network {
-  static constexpr int size = [] {
-    int size = 0;
-    const auto count = [&](int, int) { ++size; };
-    kind == Kind::sort ? merge_exchange(n, count) : clean(n, count);
-    return size;
-  }();
+  static constexpr int size = exchange_count(kind, n);
   static constexpr std::array<Exchange, static_cast<size_t>(size)> exchanges = [] {
     std::array<Exchange, static_cast<size_t>(size)> exchanges{};
     size_t next = 0;
@@ -124,13 +126,6 @@ constexpr int network_size(int64_t n) {
     if (size >= n) return size;
   }
   return kInRegisters;
-}
-
-constexpr int exchange_count(Kind kind, int n) {
-  int size = 0;
-  const auto count = [&](int, int) { ++size; };
-  kind == Kind::sort ? merge_exchange(n, count) : clean(n, count);
-  return size;
 }
 
 template <class L, Kind kind, Step step, class Value>
