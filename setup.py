@@ -3,11 +3,17 @@
 Two shared objects from the same kernels: ``_cpu.so``, the torch ops on the LibTorch stable ABI (one build serves every torch
 from 2.10 on), and ``_numpy``, the NumPy module. Where there is no compiler, torch or pybind11, the package installs without
 them and says so when it is imported.
+
+A third, ``_cuda.so``, with nvcc: for the GPU architectures in ``PKPO_CUDA_ARCHS`` ("8.0 9.0+PTX"; "none" for no CUDA library),
+or, where that is not set, for the GPU that torch finds. Building for others needs neither a GPU nor a CUDA build of torch.
 """
 
 import importlib.util
 import os
 import platform
+import re
+import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +21,19 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
+
+CUDA_KERNELS = ["run", "small", "block", "large"]
+# No contraction here either: a group has the same bits whichever of the kernels does it.
+NVCC_FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "-fmad=false",
+    "-Xcompiler",
+    "-fPIC,-fvisibility=hidden",
+    "-Xptxas",
+    "-v,-warn-spills",
+]
+NVCC_FLAGS += ["-Werror", "all-warnings", "-diag-suppress", "20012"]
 
 HEADERS = [str(path) for folder in ("kernels", "csrc") for path in Path(folder).rglob("*.h")]
 # No contraction of a * b + c: the same bits on every machine.
@@ -56,6 +75,59 @@ def torch_library():
     )
 
 
+def nvcc():
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    return (
+        os.path.join(home, "bin", "nvcc") if home else shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+    )
+
+
+def cuda_archs():
+    """[("9.0", whether with PTX)]; none for no CUDA library."""
+    asked = os.environ.get("PKPO_CUDA_ARCHS")
+    if asked is None:
+        import torch
+
+        if not (torch.version.cuda and nvcc() and torch.cuda.is_available()):
+            return []
+        asked = "{}.{}".format(*torch.cuda.get_device_capability())
+    if asked.strip().lower() == "none":
+        return []
+    archs = asked.replace(",", " ").replace(";", " ").split()
+    for arch in archs:
+        if not re.fullmatch(r"[0-9]+\.[0-9][af]?(\+PTX)?", arch):
+            raise SystemExit(
+                f"PKPO_CUDA_ARCHS must be architectures like '8.0 9.0+PTX', or 'none', got {arch!r} in {asked!r}"
+            )
+    if not archs:
+        raise SystemExit("PKPO_CUDA_ARCHS must be architectures like '8.0 9.0+PTX', or 'none', got nothing")
+    if not nvcc():
+        raise SystemExit(
+            f"PKPO_CUDA_ARCHS is {asked!r}, but there is no nvcc: install the CUDA toolkit or set CUDA_HOME"
+        )
+    return [(arch.removesuffix("+PTX"), arch.endswith("+PTX")) for arch in archs]
+
+
+def cuda_version():
+    release = subprocess.run([nvcc(), "--version"], check=True, capture_output=True, text=True).stdout
+    return re.search(r"release ([0-9]+)\.([0-9]+)", release).groups()
+
+
+def local_version():
+    """What a wheel's name tells of its CUDA library, where that was asked for: +cu130.sm80.sm90, or +cpu."""
+    if "PKPO_CUDA_ARCHS" not in os.environ:
+        return ""
+    archs = [f"sm{arch.replace('.', '')}" for arch, _ in cuda_archs()]
+    return "+cpu" if not archs else ".".join(["+cu" + "".join(cuda_version()), *archs])
+
+
+def cuda_library():
+    """Built by BuildLibraries.build_cuda."""
+    sources = [f"kernels/cuda/{name}.cu" for name in CUDA_KERNELS]
+    headers = [str(path) for path in Path("kernels/cuda").iterdir() if str(path) not in sources]
+    return Extension("pkpo_kernels._cuda", ["csrc/cuda.cpp"], depends=[*HEADERS, *sources, *headers])
+
+
 def numpy_module():
     import pybind11
 
@@ -80,6 +152,8 @@ def extensions():
                 f"pkpo_kernels: {requirement} is not installed here: building without {builder.__name__}",
                 file=sys.stderr,
             )
+    if importlib.util.find_spec("torch") and cuda_archs():
+        yield cuda_library()
 
 
 class BuildLibraries(build_ext):
@@ -92,8 +166,56 @@ class BuildLibraries(build_ext):
             self.extensions.clear()
             return
         for extension in self.extensions:
-            extension.extra_objects = [*extension.extra_objects, *objects]
+            if extension.name != "pkpo_kernels._cuda":
+                extension.extra_objects = [*extension.extra_objects, *objects]
         super().build_extensions()
+
+    def build_extension(self, extension):
+        if extension.name == "pkpo_kernels._cuda":
+            self.build_cuda(self.get_ext_fullpath(extension.name))
+        else:
+            super().build_extension(extension)
+
+    def build_cuda(self, library):
+        """A failure is an error: it was asked for. What ptxas says of every kernel is kept in build/ptxas/."""
+        import torch
+        from torch.utils.cpp_extension import include_paths
+
+        folder = Path(self.build_temp) / "cuda"
+        reports = Path("build/ptxas")
+        folder.mkdir(parents=True, exist_ok=True)
+        reports.mkdir(parents=True, exist_ok=True)
+        archs = cuda_archs()
+        codes = []
+        for arch, ptx in archs:
+            number = arch.replace(".", "")
+            codes.append(f"-gencode=arch=compute_{number},code=sm_{number}")
+            if ptx:
+                codes.append(f"-gencode=arch=compute_{number},code=compute_{number}")
+        names = " ".join(arch + "+PTX" * ptx for arch, ptx in archs)
+
+        def compiled(name):
+            output = folder / f"{name}.o"
+            if name == "binding":
+                command = [*self.compiler.compiler_so, *FLAGS, "-DTORCH_TARGET_VERSION=0x020a000000000000", "-Ikernels"]
+                command += [f"-isystem{path}" for path in include_paths()]
+                command += ["-c", "csrc/cuda.cpp", "-o", str(output)]
+            else:
+                command = [nvcc(), *NVCC_FLAGS, *codes, f'-DPKPO_CUDA_ARCHS="{names}"', "-Ikernels"]
+                command += ["-c", f"kernels/cuda/{name}.cu", "-o", str(output)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise CompileError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+            (reports / f"{name}.txt").write_text(done.stdout + done.stderr)
+            return str(output)
+
+        with ThreadPoolExecutor(os.cpu_count()) as threads:  # the longest first
+            objects = list(threads.map(compiled, [*reversed(CUDA_KERNELS), "binding"]))
+        torch_folder = Path(torch.__file__).parent / "lib"
+        Path(library).parent.mkdir(parents=True, exist_ok=True)
+        # Nothing of cudart is to be seen outside, where another library may bring another one.
+        command = [nvcc(), "-shared", "-cudart", "static", *objects, "-o", library, f"-L{torch_folder}", "-ltorch_cpu"]
+        self.spawn([*command, "-Xlinker", "--exclude-libs=ALL", "-Xlinker", "--strip-debug"])
 
     def compile_kernels(self):
         def compiled(source, folder, flags):
@@ -112,10 +234,14 @@ class BuildLibraries(build_ext):
             return [file for files in threads.map(lambda job: compiled(*job), jobs) for file in files]
 
     def get_ext_filename(self, fullname):
-        """_cpu is no Python module: its name carries no Python version."""
-        if fullname.rpartition(".")[2] == "_cpu":
+        """_cpu and _cuda are no Python modules: their names carry no Python version."""
+        if fullname.rpartition(".")[2] in ("_cpu", "_cuda"):
             return os.path.join(*fullname.split(".")) + ".so"
         return super().get_ext_filename(fullname)
 
 
-setup(ext_modules=list(extensions()), cmdclass={"build_ext": BuildLibraries})
+setup(
+    ext_modules=list(extensions()),
+    cmdclass={"build_ext": BuildLibraries},
+    options={"egg_info": {"tag_build": local_version()}},
+)

@@ -241,6 +241,7 @@ class Arguments {
   }
 
   const char* op() const { return op_; }
+  bool has_tensor_k() const { return k_.has_value(); }
   DType dtype() const { return dtype_; }
   const Tensor& rewards() const { return rewards_; }  // contiguous
   int64_t samples() const { return rewards_.numel(); }

@@ -3,9 +3,9 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "arguments.h"
 #include "cpu/parallel.h"
 #include "cpu/validate.h"
+#include "ops.h"
 
 namespace pkpo {
 namespace {
@@ -31,135 +31,69 @@ void for_each_piece(const Groups& groups, int64_t samples, const Body& body) {
 // A contiguous tensor that a kernel only reads.
 Array read(const Tensor& tensor) { return Array{const_cast<void*>(tensor.const_data_ptr())}; }
 
-Tensor run_transform(const Arguments& arguments, Baseline baseline) {
-  const Groups groups = checked_groups(arguments);
-  Tensor out = empty(arguments.sample_sizes(), arguments.result_type(), arguments.rewards());
-  const Array rewards = read(arguments.rewards());
-  const Array result{out.mutable_data_ptr()};
-  for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
-    cpu::transform(groups, baseline, arguments.dtype(), rewards, result, first, last);
-  });
-  return out;
-}
+struct CpuBackend {
+  static Tensor transform(const Arguments& arguments, Baseline baseline) {
+    const Groups groups = checked_groups(arguments);
+    Tensor out = empty(arguments.sample_sizes(), arguments.result_type(), arguments.rewards());
+    const Array rewards = read(arguments.rewards());
+    const Array result{out.mutable_data_ptr()};
+    for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
+      cpu::transform(groups, baseline, arguments.dtype(), rewards, result, first, last);
+    });
+    return out;
+  }
 
-Tensor run_transform_backward(const Arguments& arguments, Baseline baseline, const Tensor& grad) {
-  const Groups groups = checked_groups(arguments);
-  const Tensor gradient = arguments.gradient(grad, arguments.sample_sizes());
-  Tensor out = empty(arguments.sample_sizes(), arguments.result_type(), arguments.rewards());
-  const Array rewards = read(arguments.rewards());
-  const Array gradients = read(gradient);
-  const Array result{out.mutable_data_ptr()};
-  for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
-    cpu::transform_backward(groups, baseline, arguments.dtype(), gradients, rewards, result, first, last);
-  });
-  return out;
-}
+  static Tensor transform_backward(const Arguments& arguments, Baseline baseline, const Tensor& grad) {
+    const Groups groups = checked_groups(arguments);
+    const Tensor gradient = arguments.gradient(grad, arguments.sample_sizes());
+    Tensor out = empty(arguments.sample_sizes(), arguments.result_type(), arguments.rewards());
+    const Array rewards = read(arguments.rewards());
+    const Array gradients = read(gradient);
+    const Array result{out.mutable_data_ptr()};
+    for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
+      cpu::transform_backward(groups, baseline, arguments.dtype(), gradients, rewards, result, first, last);
+    });
+    return out;
+  }
 
-Tensor run_max_at_k(const Arguments& arguments) {
-  const Groups groups = checked_groups(arguments);
-  Tensor out = empty(arguments.group_sizes(), arguments.result_type(), arguments.rewards());
-  const Array rewards = read(arguments.rewards());
-  const Array result{out.mutable_data_ptr()};
-  for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
-    cpu::max_at_k(groups, arguments.dtype(), rewards, result, first, last);
-  });
-  return out;
-}
+  static Tensor max_at_k(const Arguments& arguments) {
+    const Groups groups = checked_groups(arguments);
+    Tensor out = empty(arguments.group_sizes(), arguments.result_type(), arguments.rewards());
+    const Array rewards = read(arguments.rewards());
+    const Array result{out.mutable_data_ptr()};
+    for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
+      cpu::max_at_k(groups, arguments.dtype(), rewards, result, first, last);
+    });
+    return out;
+  }
 
-Tensor run_max_at_k_backward(const Arguments& arguments, const Tensor& grad) {
-  const Groups groups = checked_groups(arguments);
-  const Tensor gradient = arguments.gradient(grad, arguments.group_sizes());
-  Tensor out = empty(arguments.sample_sizes(), arguments.result_type(), arguments.rewards());
-  const Array rewards = read(arguments.rewards());
-  const Array gradients = read(gradient);
-  const Array result{out.mutable_data_ptr()};
-  for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
-    cpu::max_at_k_backward(groups, arguments.dtype(), gradients, rewards, result, first, last);
-  });
-  return out;
-}
+  static Tensor max_at_k_backward(const Arguments& arguments, const Tensor& grad) {
+    const Groups groups = checked_groups(arguments);
+    const Tensor gradient = arguments.gradient(grad, arguments.group_sizes());
+    Tensor out = empty(arguments.sample_sizes(), arguments.result_type(), arguments.rewards());
+    const Array rewards = read(arguments.rewards());
+    const Array gradients = read(gradient);
+    const Array result{out.mutable_data_ptr()};
+    for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
+      cpu::max_at_k_backward(groups, arguments.dtype(), gradients, rewards, result, first, last);
+    });
+    return out;
+  }
 
-Tensor run_max_at_k_curve(const Arguments& arguments, const Sizes& ks) {
-  const Groups groups = checked_groups(arguments);
-  Sizes sizes = arguments.group_sizes();
-  sizes.push_back(static_cast<int64_t>(ks.size()));
-  Tensor out = empty(sizes, arguments.result_type(), arguments.rewards());
-  const Array rewards = read(arguments.rewards());
-  const Array result{out.mutable_data_ptr()};
-  const Indices indices{ks.data(), true, 1};
-  for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
-    cpu::max_at_k_curve(groups, indices, sizes.back(), arguments.dtype(), rewards, result, first, last);
-  });
-  return out;
-}
-
-constexpr const char* kTransform = "pkpo::transform";
-constexpr const char* kTransformBackward = "pkpo::_transform_backward";
-constexpr const char* kMaxAtK = "pkpo::max_at_k";
-constexpr const char* kMaxAtKBackward = "pkpo::_max_at_k_backward";
-
-Tensor transform(const Tensor& rewards, int64_t k, StringHandle baseline) {
-  const Baseline parsed = parse_baseline(kTransform, baseline);
-  return run_transform(Arguments::dense(kTransform, rewards, k, parsed), parsed);
-}
-
-Tensor transform_tensor_k(const Tensor& rewards, const Tensor& k, StringHandle baseline) {
-  const Baseline parsed = parse_baseline(kTransform, baseline);
-  return run_transform(Arguments::dense(kTransform, rewards, k), parsed);
-}
-
-Tensor transform_grouped(const Tensor& rewards, const Tensor& offsets, const Tensor& k, StringHandle baseline) {
-  const Baseline parsed = parse_baseline(kTransform, baseline);
-  return run_transform(Arguments::grouped(kTransform, rewards, offsets, k), parsed);
-}
-
-Tensor transform_backward(const Tensor& grad, const Tensor& rewards, int64_t k, StringHandle baseline) {
-  const Baseline parsed = parse_baseline(kTransformBackward, baseline);
-  return run_transform_backward(Arguments::dense(kTransformBackward, rewards, k, parsed), parsed, grad);
-}
-
-Tensor transform_backward_tensor_k(const Tensor& grad, const Tensor& rewards, const Tensor& k, StringHandle baseline) {
-  const Baseline parsed = parse_baseline(kTransformBackward, baseline);
-  return run_transform_backward(Arguments::dense(kTransformBackward, rewards, k), parsed, grad);
-}
-
-Tensor transform_backward_grouped(const Tensor& grad, const Tensor& rewards, const Tensor& offsets, const Tensor& k,
-                                  StringHandle baseline) {
-  const Baseline parsed = parse_baseline(kTransformBackward, baseline);
-  return run_transform_backward(Arguments::grouped(kTransformBackward, rewards, offsets, k), parsed, grad);
-}
-
-Tensor max_at_k(const Tensor& rewards, int64_t k) {
-  return run_max_at_k(Arguments::dense(kMaxAtK, rewards, k, Baseline::none));
-}
-
-Tensor max_at_k_tensor_k(const Tensor& rewards, const Tensor& k) {
-  return run_max_at_k(Arguments::dense(kMaxAtK, rewards, k));
-}
-
-Tensor max_at_k_grouped(const Tensor& rewards, const Tensor& offsets, const Tensor& k) {
-  return run_max_at_k(Arguments::grouped(kMaxAtK, rewards, offsets, k));
-}
-
-Tensor max_at_k_curve(const Tensor& rewards, const Sizes& ks) {
-  return run_max_at_k_curve(Arguments::curve(kMaxAtK, rewards, ks), ks);
-}
-
-Tensor max_at_k_curve_grouped(const Tensor& rewards, const Tensor& offsets, const Sizes& ks) {
-  return run_max_at_k_curve(Arguments::curve_grouped(kMaxAtK, rewards, offsets, ks), ks);
-}
-
-Tensor max_at_k_backward(const Tensor& grad, const Tensor& rewards, int64_t k) {
-  return run_max_at_k_backward(Arguments::dense(kMaxAtKBackward, rewards, k, Baseline::none), grad);
-}
-
-Tensor max_at_k_backward_tensor_k(const Tensor& grad, const Tensor& rewards, const Tensor& k) {
-  return run_max_at_k_backward(Arguments::dense(kMaxAtKBackward, rewards, k), grad);
-}
-
-Tensor max_at_k_backward_grouped(const Tensor& grad, const Tensor& rewards, const Tensor& offsets, const Tensor& k) {
-  return run_max_at_k_backward(Arguments::grouped(kMaxAtKBackward, rewards, offsets, k), grad);
-}
+  static Tensor max_at_k_curve(const Arguments& arguments, const Sizes& ks) {
+    const Groups groups = checked_groups(arguments);
+    Sizes sizes = arguments.group_sizes();
+    sizes.push_back(static_cast<int64_t>(ks.size()));
+    Tensor out = empty(sizes, arguments.result_type(), arguments.rewards());
+    const Array rewards = read(arguments.rewards());
+    const Array result{out.mutable_data_ptr()};
+    const Indices indices{ks.data(), true, 1};
+    for_each_piece(groups, arguments.samples(), [&](int64_t first, int64_t last) {
+      cpu::max_at_k_curve(groups, indices, sizes.back(), arguments.dtype(), rewards, result, first, last);
+    });
+    return out;
+  }
+};
 
 // `name` becomes the instruction set in use, "" leaves it; gives the one in use and then all that the machine has.
 std::string cpu_isa(StringHandle choice) {
@@ -181,19 +115,4 @@ STABLE_TORCH_LIBRARY_IMPL(pkpo, CompositeExplicitAutograd, library) {
   library.impl("_cpu_isa", TORCH_BOX(&pkpo::cpu_isa));
 }
 
-STABLE_TORCH_LIBRARY_IMPL(pkpo, CPU, library) {
-  library.impl("transform", TORCH_BOX(&pkpo::transform));
-  library.impl("transform.tensor_k", TORCH_BOX(&pkpo::transform_tensor_k));
-  library.impl("transform.grouped", TORCH_BOX(&pkpo::transform_grouped));
-  library.impl("_transform_backward", TORCH_BOX(&pkpo::transform_backward));
-  library.impl("_transform_backward.tensor_k", TORCH_BOX(&pkpo::transform_backward_tensor_k));
-  library.impl("_transform_backward.grouped", TORCH_BOX(&pkpo::transform_backward_grouped));
-  library.impl("max_at_k", TORCH_BOX(&pkpo::max_at_k));
-  library.impl("max_at_k.tensor_k", TORCH_BOX(&pkpo::max_at_k_tensor_k));
-  library.impl("max_at_k.grouped", TORCH_BOX(&pkpo::max_at_k_grouped));
-  library.impl("max_at_k.curve", TORCH_BOX(&pkpo::max_at_k_curve));
-  library.impl("max_at_k.curve_grouped", TORCH_BOX(&pkpo::max_at_k_curve_grouped));
-  library.impl("_max_at_k_backward", TORCH_BOX(&pkpo::max_at_k_backward));
-  library.impl("_max_at_k_backward.tensor_k", TORCH_BOX(&pkpo::max_at_k_backward_tensor_k));
-  library.impl("_max_at_k_backward.grouped", TORCH_BOX(&pkpo::max_at_k_backward_grouped));
-}
+STABLE_TORCH_LIBRARY_IMPL(pkpo, CPU, library) { pkpo::Ops<pkpo::CpuBackend>::implement(library); }

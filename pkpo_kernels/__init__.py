@@ -27,3 +27,4 @@ else:
     from .functional import Grouping, group_by, max_at_k, pass_at_k, transform
 
     _backends.load()
+    _backends.load_cuda_when_needed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import warnings
 from pathlib import Path
@@ -10,12 +11,14 @@ from pathlib import Path
 import torch
 
 CPU_LIBRARY = Path(__file__).parent / "_cpu.so"
+CUDA_LIBRARY = Path(__file__).parent / "_cuda.so"
 _HOW_TO_BUILD = (
     "install a C++20 compiler (g++ >= 11 or clang >= 14; Debian and Ubuntu: apt install g++) and then, in the environment "
     "that has torch and in the source folder of pkpo_kernels: pip install --no-build-isolation --no-deps --force-reinstall ."
 )
 
 cpu_problem: str | None = None  # why the compiled CPU library does not serve; None: it does
+cuda_problem: str | None = "CUDA is not in use yet"  # the same of the CUDA library
 
 
 def load() -> None:
@@ -40,6 +43,44 @@ def load() -> None:
         except RuntimeError as error:
             name = os.environ.get("PKPO_CPU_ISA")
             raise ImportError(f"pkpo_kernels: the environment variable PKPO_CPU_ISA is {name!r}. {error}") from None
+
+
+def load_cuda_when_needed() -> None:
+    """Where torch has CUDA, has it load the CUDA library as soon as it starts CUDA itself: not sooner, so that a process can
+    still be forked after ``import pkpo_kernels``. Where the library cannot serve, CUDA tensors go on to the reference."""
+    global cuda_problem
+    if not torch.version.cuda:
+        cuda_problem = "not loaded (torch is built without CUDA)"
+    elif not CUDA_LIBRARY.exists():
+        cuda_problem = "not built (install a wheel whose name has your GPU's sm_.. in it, or build one: make wheel)"
+    else:
+        torch.cuda._lazy_call(_load_cuda)
+
+
+def _load_cuda() -> None:
+    global cuda_problem
+    try:
+        cuda_problem = load_cuda_library(CUDA_LIBRARY)
+    except OSError as error:
+        cuda_problem = str(error)
+    if cuda_problem:
+        cuda_problem = f"not usable ({cuda_problem})"
+        warnings.warn(
+            f"pkpo_kernels: the compiled CUDA library is {cuda_problem}. On CUDA tensors the ops work on the reference in "
+            "plain torch, many times slower",
+            stacklevel=2,
+        )
+
+
+def load_cuda_library(path) -> str | None:
+    """Opens it; registers its kernels if they can run here, else says why not."""
+    library = ctypes.CDLL(str(path))
+    library.pkpo_cuda_problem.restype = ctypes.c_char_p
+    problem = library.pkpo_cuda_problem()
+    if problem is None:
+        library.pkpo_cuda_register()
+        return None
+    return problem.decode()
 
 
 def available_cpu_isas() -> list[str]:
@@ -70,5 +111,8 @@ def serving() -> dict[str, str]:
         available = ", ".join(available_cpu_isas())
         devices["cpu"] += f", {cpu_isa_in_use()} (this machine has {available}; PKPO_CPU_ISA chooses)"
     if torch.accelerator.is_available():
-        devices[torch.accelerator.current_accelerator().type] = reference
+        device = torch.accelerator.current_accelerator().type
+        if torch.version.cuda and device == "cuda":
+            torch.cuda.init()
+        devices[device] = reference if cuda_problem or torch.version.hip else "compiled CUDA library"
     return devices

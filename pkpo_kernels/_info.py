@@ -21,6 +21,7 @@ def info() -> str:
         lines["threads"] = str(torch.get_num_threads())
         lines["CPU library"] = _backends.cpu_problem or str(_backends.CPU_LIBRARY)
         serving = _backends.serving()
+        lines["CUDA library"] = _backends.cuda_problem or str(_backends.CUDA_LIBRARY)
     except ImportError as error:
         lines["torch"] = f"not importable ({error})"
         serving = {}

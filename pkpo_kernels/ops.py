@@ -30,19 +30,23 @@ _SCHEMAS = {
     "_transform_jvp": ("Tensor tangent, Tensor rewards", ', *, str baseline="loo-1"'),
     "_max_at_k_jvp": ("Tensor tangent, Tensor rewards", ""),
 }
-for _name, (_tensors, _keywords) in _SCHEMAS.items():
-    for _overload, _form in {
-        "": f"{_tensors}, SymInt k",
-        ".tensor_k": f"{_tensors}, Tensor k",
-        ".grouped": f"{_tensors}, Tensor offsets, Tensor k",
-    }.items():
-        library.define(f"{_name}{_overload}({_form}{_keywords}) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
 
-# max_at_k for several k from one sort: (..., K), (G, K).
-library.define("max_at_k.curve(Tensor rewards, SymInt[] k) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
-library.define(
-    "max_at_k.curve_grouped(Tensor rewards, Tensor offsets, SymInt[] k) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,)
-)
+
+def define_schemas(library) -> None:
+    tags = (torch.Tag.pt2_compliant_tag,)
+    for name, (tensors, keywords) in _SCHEMAS.items():
+        for overload, form in {
+            "": f"{tensors}, SymInt k",
+            ".tensor_k": f"{tensors}, Tensor k",
+            ".grouped": f"{tensors}, Tensor offsets, Tensor k",
+        }.items():
+            library.define(f"{name}{overload}({form}{keywords}) -> Tensor", tags=tags)
+    # max_at_k for several k from one sort: (..., K), (G, K).
+    library.define("max_at_k.curve(Tensor rewards, SymInt[] k) -> Tensor", tags=tags)
+    library.define("max_at_k.curve_grouped(Tensor rewards, Tensor offsets, SymInt[] k) -> Tensor", tags=tags)
+
+
+define_schemas(library)
 
 # Of the compiled CPU library alone; see _backends.py.
 library.define("_cpu_isa(str name) -> str")
@@ -54,10 +58,11 @@ _DENSE = ("default", "tensor_k")
 # ---------------------------------------------------------------------------------------------- telling the forms apart
 
 
-def _choose_form_by_type(packet, tensors: int) -> None:
+def choose_form_by_type(packet, name: str) -> None:
     """Left alone, torch takes a k of shape () for the integer it holds: that would wait for the device, and a captured CUDA
     graph would keep the k it was captured with. And it finds a form by trying one schema after another, which costs ten
     microseconds for each that does not fit. Calls whose form shows in their positional arguments go to it directly."""
+    tensors = _SCHEMAS[name][0].count("Tensor")
     by_schema, tensor_k, grouped = packet._op, packet.tensor_k, packet.grouped
 
     def call(*args, **keywords):
@@ -75,8 +80,8 @@ def _choose_form_by_type(packet, tensors: int) -> None:
     packet._op = call
 
 
-for _name, (_tensors, _) in _SCHEMAS.items():
-    _choose_form_by_type(OPS[_name], _tensors.count("Tensor"))
+for _name in _SCHEMAS:
+    choose_form_by_type(OPS[_name], _name)
 
 
 # ------------------------------------------------------------------------------------------- devices without a kernel

@@ -1,26 +1,32 @@
 """The implementations that every test of the ops runs through. A new backend joins by one line."""
 
+import ctypes
+import os
+from pathlib import Path
+
 import torch
 
-from pkpo_kernels import _backends, reference
+from pkpo_kernels import _backends, ops, reference
 
 
 class Ops:
-    """What torch.ops.pkpo dispatches to for tensors of a device; the three forms told apart by the arguments."""
+    """What torch dispatches to; the three forms told apart by the arguments."""
 
-    def __init__(self, device):
-        self.device = device
-        self.transform = torch.ops.pkpo.transform
-        self.max_at_k = torch.ops.pkpo.max_at_k
-        self.transform_backward = torch.ops.pkpo._transform_backward
-        self.max_at_k_backward = torch.ops.pkpo._max_at_k_backward
+    checks_contents = True  # of offsets and k
+    one_arithmetic = True  # for all types
+
+    def __init__(self, packets=torch.ops.pkpo):
+        self.transform = packets.transform
+        self.max_at_k = packets.max_at_k
+        self.transform_backward = packets._transform_backward
+        self.max_at_k_backward = packets._max_at_k_backward
 
 
 class CpuOps(Ops):
     """The CPU library on one instruction set."""
 
     def __init__(self, isa):
-        super().__init__("cpu")
+        super().__init__()
         for name in ("transform", "max_at_k", "transform_backward", "max_at_k_backward"):
             setattr(self, name, self.on(isa, getattr(self, name)))
 
@@ -33,10 +39,46 @@ class CpuOps(Ops):
         return call
 
 
+class CudaOnCpuOps(Ops):
+    """The CUDA kernels' own sources, compiled for the CPU (cuda_on_cpu/cuda_on_cpu.h)."""
+
+    checks_contents = False
+    one_arithmetic = False
+
+    def __init__(self):
+        self.schemas = torch.library.Library("pkpo_cuda_on_cpu", "DEF")
+        ops.define_schemas(self.schemas)
+        folder = os.environ.get("PKPO_CUDA_ON_CPU", Path(__file__).parent.parent / "build" / "cuda_on_cpu")
+        ctypes.CDLL(str(Path(folder) / "_cuda_on_cpu.so")).pkpo_cuda_register()
+        for name in ("transform", "max_at_k", "_transform_backward", "_max_at_k_backward"):
+            ops.choose_form_by_type(getattr(torch.ops.pkpo_cuda_on_cpu, name), name)
+        super().__init__(torch.ops.pkpo_cuda_on_cpu)
+
+
+class CudaOps(Ops):
+    """The CUDA library on a GPU, for tensors of the CPU."""
+
+    checks_contents = False
+    one_arithmetic = False
+
+    def __init__(self):
+        super().__init__()
+        for name in ("transform", "max_at_k", "transform_backward", "max_at_k_backward"):
+            setattr(self, name, self.on_gpu(getattr(self, name)))
+
+    @staticmethod
+    def on_gpu(op):
+        def call(*args, **keywords):
+            return op(*(a.cuda() if isinstance(a, torch.Tensor) else a for a in args), **keywords).cpu()
+
+        return call
+
+
 class Reference:
     """The reference called past the dispatcher, so that it is tested where a kernel serves."""
 
-    device = "cpu"
+    checks_contents = True
+    one_arithmetic = True
 
     def transform(self, rewards, *args, **keywords):
         function = reference.transform_grouped if len(args) == 2 else reference.transform
@@ -60,5 +102,8 @@ CPU = {f"cpu {isa}": CpuOps(isa) for isa in _backends.available_cpu_isas()}
 
 BACKENDS = {
     **CPU,
+    "cuda on cpu": CudaOnCpuOps(),
     "reference": Reference(),
 }
+if torch.cuda.is_available() and not _backends.cuda_problem:
+    BACKENDS["cuda"] = CudaOps()

@@ -67,8 +67,10 @@ ALTERNATIVES = {"offsets past the end": "a group must have at most 2**32 - 1 sam
 every_case = pytest.mark.parametrize("name", CASES)
 
 
-def check(call, name, op):
-    args, keywords, message, *_ = CASES[name]
+def check(call, name, op, of_contents=True):
+    args, keywords, message, *is_of_contents = CASES[name]
+    if is_of_contents and not of_contents:
+        return
     with pytest.raises(RuntimeError) as error:
         call(*args, **keywords)
     text = str(error.value).splitlines()[0]
@@ -78,14 +80,14 @@ def check(call, name, op):
 @every_case
 @every_backend
 def test_transform(backend, name):
-    check(backend.transform, name, "pkpo::transform")
+    check(backend.transform, name, "pkpo::transform", backend.checks_contents)
 
 
 @every_case
 @every_backend
 def test_max_at_k(backend, name):
     if not CASES[name][1]:  # it has no baseline
-        check(backend.max_at_k, name, "pkpo::max_at_k")
+        check(backend.max_at_k, name, "pkpo::max_at_k", backend.checks_contents)
 
 
 @every_case
@@ -95,7 +97,7 @@ def test_backward(backend, name):
         return backend.transform_backward(rewards, rewards, *args, **keywords)
 
     if name not in ("complex", "uint16"):
-        check(call, name, "pkpo::_transform_backward")
+        check(call, name, "pkpo::_transform_backward", backend.checks_contents)
 
 
 @every_case
@@ -120,7 +122,7 @@ def test_curve(backend):
         ((V, OFFSETS, [3, 0]), "k must be at least 1, got 0"),
         ((V, OFFSETS.float(), [3]), "offsets must be int32 or int64, got float32"),
         ((V, offsets(0, 4, 9), [3]), "offsets must end at the number of rewards, 10, got 9"),
-    ):
+    )[: None if backend.checks_contents else -1]:
         with pytest.raises(RuntimeError) as error:
             backend.max_at_k(*args)
         assert str(error.value).splitlines()[0] == f"pkpo::max_at_k: {message}"

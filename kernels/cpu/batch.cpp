@@ -26,10 +26,6 @@
 namespace pkpo::cpu {
 namespace {
 
-Form form_of(Baseline baseline) {
-  return baseline == Baseline::none ? Form::none : baseline == Baseline::loo ? Form::loo : Form::loo_1;
-}
-
 // What the element types need: the type that rewards are compared in, and that of the result. float32 holds every value
 // of the small types exactly.
 template <class In>

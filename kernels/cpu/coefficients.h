@@ -15,10 +15,9 @@
 
 #include <cstdint>
 
-namespace pkpo::cpu {
+#include "types.h"
 
-// The forms that gap coefficients are asked for: one a baseline, and max_at_k.
-enum class Form { none, loo, loo_1, max_at_k };
+namespace pkpo::cpu {
 
 // k as it is used in a group with n samples present; 0 where the group has no answer but zeros (no sample, or a single
 // one that loo has nothing to compare with).

@@ -7,12 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "types.h"
+
 namespace pkpo {
-
-enum class Baseline { none, loo, loo_1 };
-
-// Element types of rewards. Floating types come out as they went in; bool and integers come out as float32.
-enum class DType { float64, float32, float16, bfloat16, boolean, uint8, int8, int16, int32, int64 };
 
 // A read-only vector of int32 or int64 in the caller's memory; stride 0 repeats one number for every group.
 struct Indices {

@@ -1,0 +1,134 @@
+// Groups of up to 4,096 samples: one to a block, 8 samples a thread. One launch; a block goes on to further groups.
+#pragma once
+
+#include "cuda/group.cuh"
+
+namespace pkpo::cuda {
+
+// Shared memory of a block: what sorting and results need, then the weights. At most 88 KB, of the 99 that a block may
+// have on the smallest GPUs.
+template <class V, int L, Op op>
+struct BlockMemory {
+  using C = std::conditional_t<op == Op::backward, double, V>;
+  static constexpr size_t shelf = Shelf<typename Entries<V>::Entry>::bytes(L * kItems);
+  static constexpr size_t h = op == Op::backward ? sizeof(double) * (L * kItems + 1) : 0;
+  static constexpr size_t work = ((shelf > h ? shelf : h) + 15) / 16 * 16;
+  static constexpr size_t all = work + sizeof(C) * L * kItems;
+};
+
+// Samples begin .. begin + size - 1, sorted. `memory` is the block's, free again afterwards.
+template <class V, int L>
+__device__ inline void sort_in_block(const Team<L>& team, const Batch& batch, int64_t begin, uint32_t size,
+                                     void* memory, typename Entries<V>::Entry (&e)[kItems]) {
+  using E = Entries<V>;
+#pragma unroll
+  for (int i = 0; i < kItems; ++i) {
+    const uint32_t sample = i * L + team.thread;
+    e[i] = sample < size ? E::make(load_element<V>(batch.rewards, batch.dtype, begin + sample), sample)
+                         : E::absent(sample);
+  }
+  sort_in_warp<kWarp>(e, team.thread % kWarp);
+  merge_warps<L>(e, team.thread, memory);
+}
+
+template <class V, int L>
+__device__ inline void unpack(const Team<L>& team, const typename Entries<V>::Entry (&e)[kItems],
+                              Sorted<kItems, V>& group) {
+  using E = Entries<V>;
+  uint32_t present = 0;
+#pragma unroll
+  for (int i = 0; i < kItems; ++i) {
+    group.x[i] = E::value(e[i]);
+    group.sample[i] = E::sample(e[i]);
+    present += !E::is_absent(e[i]);
+  }
+  group.rank0 = computed_here(team.thread * kItems);
+  group.n = team.parts(present, 0u, Add()).all;
+}
+
+// Groups of `smallest` to L * 8 samples; others are left alone.
+template <class V, int L, Op op>
+__global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t smallest) {
+  using C = std::conditional_t<op == Op::backward, double, V>;
+  __shared__ uint32_t found[L / kWarp];
+  void* memory = dynamic_shared();
+  V* values = static_cast<V*>(memory);
+  const Batch& batch = call.batch;
+  const Team<L> team;
+  const bool alike = !batch.offsets.data && (!batch.k.data || batch.k.stride == 0);
+  C* w = reinterpret_cast<C*>(dynamic_shared() + BlockMemory<V, L, op>::work);
+  uint32_t n_of_w = 0;  // the group size that w is for, where groups are alike
+
+  const auto weigh_group = [&](int64_t g) {
+    const Extent extent = extent_of(batch, g);
+    typename Entries<V>::Entry e[kItems];
+    sort_in_block<V>(team, batch, extent.begin, extent.size, memory, e);
+    Sorted<kItems, V> group;
+    unpack<V>(team, e, group);
+    const Shape shape{group.n, clamp_k(k_of(batch, g), group.n, call.form), call.form};
+    if (!alike || group.n != n_of_w) {
+      set_weights<kItems>(team, shape, group.rank0, 1.0, w);
+      n_of_w = group.n;
+    }
+    const Coefficients<C> c(shape, w);
+
+    if constexpr (op == Op::backward) {
+      double gy[kItems], gx[kItems];
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) {
+        gy[i] = 0;
+        if (group.rank0 + i >= group.n) continue;
+        if (call.form != Form::max_at_k) {
+          gy[i] = load_element<V>(call.grad, batch.dtype, extent.begin + group.sample[i]);
+        } else if (group.rank0 + i == 0) {
+          gy[i] = load_element<V>(call.grad, batch.dtype, g);
+        }
+      }
+      weigh_gradient(team, c, group, gy, static_cast<double*>(memory), gx);
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) group.x[i] = static_cast<V>(gx[i]);
+    } else {
+      V y[kItems];
+      weigh(team, c, group, y);
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) group.x[i] = y[i];
+    }
+
+    if constexpr (op == Op::max_at_k) {
+      if (team.thread == 0) {
+        store_element(call.out, batch.dtype, g * call.stride, group.n > 0 ? group.x[0] : not_a_number<V>());
+      }
+    } else {
+      team.sync();
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) {
+        const bool counts = group.rank0 + i < group.n && shape.k > 0;
+        if (group.sample[i] < extent.size) values[group.sample[i]] = counts ? group.x[i] : V(0);
+      }
+      team.sync();
+      store_chunk(values, call.out, batch.dtype, extent.begin, static_cast<int>(extent.size), team.thread, L);
+    }
+    team.sync();
+  };
+
+  if (!batch.offsets.data) {
+    for (int64_t g = blockIdx.x; g < batch.count; g += gridDim.x) weigh_group(g);
+    return;
+  }
+  // L groups at a time are looked at, each by one thread.
+  for (int64_t base = blockIdx.x; base < batch.count; base += int64_t{L} * gridDim.x) {
+    const int64_t g = base + int64_t{team.thread} * gridDim.x;
+    const uint32_t size = g < batch.count ? extent_of(batch, g).size : 0;
+    const uint32_t mine = __ballot_sync(kAllLanes, size >= smallest && size <= L * kItems && g < batch.count);
+    __syncthreads();
+    if (team.thread % kWarp == 0) found[team.thread / kWarp] = mine;
+    __syncthreads();
+    for (int warp = 0; warp < L / kWarp; ++warp) {
+      for (uint32_t bits = found[warp]; bits; bits &= bits - 1) {
+        weigh_group(base + int64_t{warp * kWarp + __ffs(static_cast<int>(bits)) - 1} * gridDim.x);
+      }
+    }
+  }
+}
+
+}  // namespace pkpo::cuda

@@ -1,0 +1,125 @@
+// How much each gap counts (the table in kernels/README.md), formed by the team that weighs the group: products of
+// simple ratios from the top rank down, along the tree of team.cuh, in float64.
+//
+// Cost a rank: one ratio (eight operations; float64's divide would be thirty), two or three multiplications; once for
+// all groups that a team does where they are alike.
+#pragma once
+
+#include "cuda/team.cuh"
+
+namespace pkpo::cuda {
+
+// a / b to within a unit in the last place, for 1 <= b < 2^32.
+__device__ inline double ratio(double a, double b) {
+  double inverse = static_cast<double>(1.0f / static_cast<float>(b));
+  inverse = fma(inverse, fma(-b, inverse, 1.0), inverse);
+  inverse = fma(inverse, fma(-b, inverse, 1.0), inverse);
+  const double quotient = a * inverse;
+  return fma(inverse, fma(-b, quotient, a), quotient);
+}
+
+// A group as it is weighed: n samples present, 1 <= k <= n; k = 0 where there is no answer but zeros.
+struct Shape {
+  uint32_t n, k;
+  Form form;
+
+  __device__ bool has_up() const { return form == Form::loo_1 || form == Form::loo; }
+  __device__ bool has_down() const { return form != Form::loo_1 || k == 1; }
+  __device__ bool has_top() const { return form != Form::loo_1; }
+  __device__ bool has_product() const { return form != Form::loo_1 || k > 1; }
+  __device__ double top() const {
+    const double N = n, K = k;
+    switch (form) {
+      case Form::none:
+        return ratio(K, N);
+      case Form::loo:
+        return n > 1 ? -ratio(ratio(K, N), N - 1) : 0.0;
+      case Form::max_at_k:
+        return 1;
+      default:
+        return 0;
+    }
+  }
+
+  // w[q] is the product of factor(q) .. factor(n-1) with loo-1, where w[q] counts gap q; else w[q-1] is, which counts
+  // it there.
+  __device__ double factor(uint32_t q) const {
+    if (q >= n) return 1;
+    if (form == Form::loo_1) {
+      if (q == n - 1) return ratio(k, n);
+      return q + 2 > k ? ratio(static_cast<double>(q + 2 - k), static_cast<double>(q) + 1) : 0.0;
+    }
+    if (q == 0) return 1;
+    const double step = q + 1 > k ? ratio(static_cast<double>(q + 1 - k), q) : 0.0;
+    return q == n - 1 ? step * ratio(k, n) : step;
+  }
+};
+
+// The weights of a group in shared memory, by rank from the team's first on, each written and read by the thread that
+// has the rank; and from them the coefficients of its gaps. T is the type in which terms are formed.
+template <class T>
+struct Coefficients {
+  Shape shape;
+  const T* w;
+  double scale;
+  T top;
+
+  __device__ Coefficients(const Shape& of, const T* weights) : shape(of), w(weights), scale(0) {
+    const double N = shape.n, K = shape.k;
+    if (shape.form == Form::loo_1 && shape.k == 1 && shape.n > 1) scale = ratio(ratio(1, N), N - 1);
+    if (shape.form == Form::loo && shape.n > shape.k) scale = ratio(ratio(1, N - 1), N - K);
+    if (shape.form == Form::max_at_k && shape.k > 0) scale = ratio(1, K);
+    top = static_cast<T>(shape.top());
+  }
+
+  // Of the ranks rank0 .. rank0 + I - 1; `local` is the first one's place among the team's. Behind the top rank any
+  // number.
+  template <int I>
+  __device__ void up(uint32_t rank0, uint32_t local, T (&c)[I]) const {
+    const double N = shape.n;
+#pragma unroll
+    for (int i = 0; i < I; ++i) c[i] = w[local + i];
+    if (shape.form == Form::loo) {
+#pragma unroll
+      for (int i = 0; i < I; ++i) c[i] = static_cast<T>(c[i] * (static_cast<double>(rank0 + i) * N * scale));
+    } else if (shape.k == 1) {
+#pragma unroll
+      for (int i = 0; i < I; ++i) c[i] = static_cast<T>(static_cast<double>(rank0 + i) * scale);
+    }
+  }
+  template <int I>
+  __device__ void down(uint32_t rank0, uint32_t local, T (&c)[I]) const {
+    const double N = shape.n, K = shape.k;
+    if (shape.form == Form::loo_1) {
+#pragma unroll
+      for (int i = 0; i < I; ++i)
+        c[i] = shape.k == 1 ? static_cast<T>((N - static_cast<double>(rank0 + i)) * scale) : T(0);
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < I; ++i) c[i] = w[local + i];
+    if (shape.form == Form::loo) {
+#pragma unroll
+      for (int i = 0; i < I; ++i) {
+        c[i] = static_cast<T>(c[i] * ((N * (N - 1 - static_cast<double>(rank0 + i)) + K) * scale));
+      }
+    } else if (shape.form == Form::max_at_k) {
+#pragma unroll
+      for (int i = 0; i < I; ++i) c[i] = static_cast<T>(c[i] * (static_cast<double>(rank0 + i) * scale));
+    }
+  }
+};
+
+// Writes the weights of a thread's ranks. `beyond` is the product of the factors above the team's ranks.
+template <int I, class T, class Team>
+__device__ inline void set_weights(const Team& team, const Shape& shape, uint32_t rank0, double beyond, T* w) {
+  double factor[I];
+#pragma unroll
+  for (int i = 0; i < I; ++i) factor[i] = shape.factor(rank0 + i);
+  const Tree<I, double, Multiply> tree(factor);
+  const double after = team.parts(tree.all(), 1.0, beyond, 1.0, Multiply()).after;
+#pragma unroll
+  for (int i = 0; i < I; ++i) w[team.thread * I + i] = static_cast<T>(tree.last(after, I - i));
+}
+
+}  // namespace pkpo::cuda

@@ -1,0 +1,184 @@
+// What the kernels take from CUDA, in one place: intrinsics under their CUDA names, launches, element types in memory.
+// Compiled for the CPU (tests/cuda_on_cpu.h) the same names have a lockstep meaning there.
+#pragma once
+
+#if defined(PKPO_CUDA_ON_CPU)
+#include "cuda_on_cpu.h"
+#else
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <atomic>
+#endif
+
+#include <cstdint>
+#include <type_traits>
+
+#include "cuda/pkpo.h"
+
+namespace pkpo::cuda {
+
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+#if !defined(PKPO_CUDA_ON_CPU)
+using Stream = cudaStream_t;
+
+__device__ inline unsigned char* dynamic_shared() {
+  extern __shared__ __align__(16) unsigned char pkpo_shared[];
+  return pkpo_shared;
+}
+
+// Blocks of `kernel` that the current device holds at once; asked for once for each kernel and device, as is the right
+// to more than 48 KB of shared memory.
+template <auto kernel>
+cudaError_t resident_blocks(int block, size_t shared, int64_t* blocks) {
+  constexpr int kDevices = 64;
+  static std::atomic<int64_t> known[kDevices];
+  int device = 0, processors = 0, each = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  if (device < kDevices && (*blocks = known[device].load(std::memory_order_acquire)) != 0) return cudaSuccess;
+  error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+  if (error == cudaSuccess && shared > 48 * 1024) {
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+  }
+  if (error == cudaSuccess) error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, block, shared);
+  if (error != cudaSuccess) return error;
+  *blocks = int64_t{processors} * (each > 0 ? each : 1);
+  if (device < kDevices) known[device].store(*blocks, std::memory_order_release);
+  return cudaSuccess;
+}
+
+// As many blocks as there is work for and the device holds.
+template <auto kernel, class... Arguments>
+cudaError_t launch(int64_t wanted, int block, size_t shared, Stream stream, const Arguments&... arguments) {
+  if (wanted < 1) return cudaSuccess;
+  int64_t grid = 0;
+  const cudaError_t error = resident_blocks<kernel>(block, shared, &grid);
+  if (error != cudaSuccess) return error;
+  if (grid > wanted) grid = wanted;
+  kernel<<<static_cast<unsigned>(grid), block, shared, stream>>>(arguments...);
+  return cudaGetLastError();
+}
+
+// The same number, but the compiler does not know: what depends on it is computed where it is needed, not once before a
+// loop and kept in registers that the loop has other use for.
+__device__ inline uint32_t computed_here(uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
+__device__ inline float float_of_half(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
+__device__ inline uint16_t half_of_float(float value) { return __half_as_ushort(__float2half_rn(value)); }
+#endif
+
+// bfloat16 is the upper half of a float32; rounded to nearest, ties to even.
+__device__ inline float float_of_bfloat(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
+__device__ inline uint16_t bfloat_of_float(float value) {
+  const uint32_t bits = __float_as_uint(value);
+  if (value != value) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+template <class V>
+__device__ inline V infinity() {
+  if constexpr (sizeof(V) == 8)
+    return __longlong_as_double(0x7ff0000000000000ll);
+  else
+    return __uint_as_float(0x7f800000u);
+}
+
+template <class V>
+__device__ inline V not_a_number() {
+  if constexpr (sizeof(V) == 8)
+    return __longlong_as_double(0x7ff8000000000000ll);
+  else
+    return __uint_as_float(0x7fc00000u);
+}
+
+// Values are compared and weighed as float32 where that holds every value of the type, else as float64.
+inline bool is_wide(DType dtype) { return dtype == DType::float64 || dtype == DType::int32 || dtype == DType::int64; }
+inline bool is_integral(DType dtype) { return dtype >= DType::boolean; }
+
+template <class V>
+__device__ inline V load_element(const void* from, DType dtype, int64_t i) {
+  if constexpr (sizeof(V) == 8) {
+    switch (dtype) {
+      case DType::int32:
+        return static_cast<V>(static_cast<const int32_t*>(from)[i]);
+      case DType::int64:
+        return static_cast<V>(static_cast<const int64_t*>(from)[i]);
+      default:
+        return static_cast<const V*>(from)[i];
+    }
+  } else {
+    switch (dtype) {
+      case DType::float16:
+        return float_of_half(static_cast<const uint16_t*>(from)[i]);
+      case DType::bfloat16:
+        return float_of_bfloat(static_cast<const uint16_t*>(from)[i]);
+      case DType::boolean:  // any byte but 0 is true
+        return static_cast<const uint8_t*>(from)[i] != 0 ? V(1) : V(0);
+      case DType::uint8:
+        return static_cast<V>(static_cast<const uint8_t*>(from)[i]);
+      case DType::int8:
+        return static_cast<V>(static_cast<const int8_t*>(from)[i]);
+      case DType::int16:
+        return static_cast<V>(static_cast<const int16_t*>(from)[i]);
+      default:
+        return static_cast<const V*>(from)[i];
+    }
+  }
+}
+
+// The result for rewards of `dtype`: the same type if that is a floating one, else float32. A zero is never negative.
+template <class V>
+__device__ inline void store_element(void* to, DType dtype, int64_t i, V value) {
+  switch (dtype) {
+    case DType::float64:
+      static_cast<double*>(to)[i] = static_cast<double>(value) + 0.0;
+      break;
+    case DType::float16:
+      static_cast<uint16_t*>(to)[i] = half_of_float(static_cast<float>(value) + 0.0f);
+      break;
+    case DType::bfloat16:
+      static_cast<uint16_t*>(to)[i] = bfloat_of_float(static_cast<float>(value) + 0.0f);
+      break;
+    default:
+      static_cast<float*>(to)[i] = static_cast<float>(value) + 0.0f;
+  }
+}
+
+__device__ inline int64_t index_at(const Indices& indices, int64_t i) {
+  i *= indices.stride;
+  return indices.is_int64 ? static_cast<const int64_t*>(indices.data)[i] : static_cast<const int32_t*>(indices.data)[i];
+}
+
+// Where a group lies and how it is weighed; never outside [0, samples).
+struct Extent {
+  int64_t begin;
+  uint32_t size;
+};
+
+__device__ inline Extent extent_of(const Batch& batch, int64_t g) {
+  if (!batch.offsets.data) return {g * batch.width, static_cast<uint32_t>(batch.width)};
+  int64_t begin = index_at(batch.offsets, g), end = index_at(batch.offsets, g + 1);
+  begin = begin < 0 ? 0 : begin > batch.samples ? batch.samples : begin;
+  end = end < begin ? begin : end > batch.samples ? batch.samples : end;
+  return {begin, static_cast<uint32_t>(end - begin)};
+}
+
+__device__ inline int64_t k_of(const Batch& batch, int64_t g) {
+  return batch.k.data ? index_at(batch.k, g) : batch.k_value;
+}
+
+// k as it is used where n samples are present; 0 where the group has no answer but zeros.
+__device__ inline uint32_t clamp_k(int64_t k, uint32_t n, Form form) {
+  const int64_t largest = form == Form::loo ? int64_t{n} - 1 : int64_t{n};
+  k = k < 1 ? 1 : k;
+  k = k < largest ? k : largest;
+  return k < 0 ? 0u : static_cast<uint32_t>(k);
+}
+
+}  // namespace pkpo::cuda

@@ -1,0 +1,161 @@
+// One group, sorted and held by a team: from its entries to results. What the kernels for small, larger and very large
+// groups have in common.
+#pragma once
+
+#include "cuda/gradient.cuh"
+#include "cuda/scan.cuh"
+#include "cuda/sort.cuh"
+
+namespace pkpo::cuda {
+
+constexpr int kItems = 8;  // samples a thread
+
+// A team's share of a sorted group: rank rank0 + i has value x[i] and belongs to sample[i].
+template <int I, class V>
+struct Sorted {
+  V x[I];
+  uint32_t sample[I];
+  uint32_t rank0, n;  // n samples are present; what lies behind them is absent
+
+  // The value at the top rank, of a group that the team holds whole.
+  template <class Team>
+  __device__ V top(const Team& team) const {
+    V own = 0;
+#pragma unroll
+    for (int i = 0; i < I; ++i) own = rank0 + i + 1 == n ? x[i] : own;
+    return team.broadcast(own, n > 0 ? static_cast<int>((n - 1) / I) : 0);
+  }
+};
+
+template <class V>
+__device__ inline bool is_out_of_range(V lowest, V highest) {
+  return !(fabs(lowest) < too_large<V>() && fabs(highest) < too_large<V>());
+}
+
+// transform and max_at_k of a whole group, whose values are overwritten; y by rank.
+template <int I, class V, class Team>
+__device__ inline void weigh(const Team& team, const Coefficients<V>& c, Sorted<I, V>& group, V (&y)[I]) {
+  const V top = group.top(team), lowest = team.broadcast(group.x[0], 0);
+  const V before = team.previous(group.x[I - 1]);
+  const bool out_of_range = group.n > 0 && is_out_of_range(lowest, top);
+  const uint32_t tied = find_tied(group.x, before, group.rank0);
+  scan_any(team, c, group.x, top, group.rank0, before, Beyond(), Beyond(), out_of_range, y);
+  share_result(team, tied, y);
+}
+
+// The gradient of a whole group, by rank; gy by rank, 0 where absent. `h` has room for one number more than the team
+// has ranks, and is the team's alone.
+template <int I, class V, class Team>
+__device__ inline void weigh_gradient(const Team& team, const Coefficients<double>& c, const Sorted<I, V>& group,
+                                      const double (&gy)[I], double* h, double (&gx)[I]) {
+  uint64_t largest = 0;
+#pragma unroll
+  for (int i = 0; i < I; ++i) largest = Larger()(largest, magnitude(gy[i]));
+  largest = team.parts(largest, uint64_t{0}, Larger()).all;
+  double own[I];
+  const double total = scan_gradient(team, c, group.rank0, gy, cuts_for(largest, group.n), BeyondGradient(), own);
+#pragma unroll
+  for (int i = 0; i < I; ++i) {
+    if (group.rank0 + i < group.n) h[group.rank0 + i] = own[i];
+  }
+  if (team.thread == 0) h[group.n] = c.top != 0 ? -(c.top * total) : 0.0;
+  uint32_t first[I], last[I];
+  find_ties(team, group.x, team.previous(group.x[I - 1]), group.rank0, group.n, first, last);
+  team.sync();
+#pragma unroll
+  for (int i = 0; i < I; ++i) {
+    gx[i] = 0;
+    if (group.rank0 + i >= group.n) continue;
+    const double share = h[first[i]] - h[last[i] + 1];
+    gx[i] = last[i] > first[i] ? share / static_cast<double>(last[i] - first[i] + 1) : share;
+  }
+}
+
+// Samples in a row in device memory, to and from shared memory, by `threads` threads; 16 bytes at a time where they
+// begin at a multiple of 16 bytes.
+template <class V>
+__device__ inline void load_chunk(const void* from, DType dtype, int64_t begin, int count, V* to, int thread,
+                                  int threads) {
+  int done = 0;
+  if constexpr (sizeof(V) == 4) {
+    if (dtype == DType::float32) {
+      const float* start = static_cast<const float*>(from) + begin;
+      if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
+        done = count & ~3;
+        for (int i = 4 * thread; i < done; i += 4 * threads) {
+          *reinterpret_cast<float4*>(to + i) = *reinterpret_cast<const float4*>(start + i);
+        }
+      }
+    } else if (dtype == DType::float16 || dtype == DType::bfloat16) {
+      const uint16_t* start = static_cast<const uint16_t*>(from) + begin;
+      if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
+        done = count & ~7;
+        const bool is_half = dtype == DType::float16;
+        for (int i = 8 * thread; i < done; i += 8 * threads) {
+          const uint4 word = *reinterpret_cast<const uint4*>(start + i);
+          const uint32_t words[4] = {word.x, word.y, word.z, word.w};
+#pragma unroll
+          for (int j = 0; j < 8; ++j) {
+            const uint16_t bits = static_cast<uint16_t>(words[j / 2] >> (j % 2 * 16));
+            to[i + j] = is_half ? float_of_half(bits) : float_of_bfloat(bits);
+          }
+        }
+      }
+    }
+  } else if (dtype == DType::float64) {
+    const double* start = static_cast<const double*>(from) + begin;
+    if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
+      done = count & ~1;
+      for (int i = 2 * thread; i < done; i += 2 * threads) {
+        *reinterpret_cast<double2*>(to + i) = *reinterpret_cast<const double2*>(start + i);
+      }
+    }
+  }
+  for (int i = done + thread; i < count; i += threads) to[i] = load_element<V>(from, dtype, begin + i);
+}
+
+template <class V>
+__device__ inline void store_chunk(const V* from, void* to, DType dtype, int64_t begin, int count, int thread,
+                                   int threads) {
+  int done = 0;
+  if constexpr (sizeof(V) == 4) {
+    if (dtype == DType::float16 || dtype == DType::bfloat16) {
+      uint16_t* start = static_cast<uint16_t*>(to) + begin;
+      if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
+        done = count & ~7;
+        const bool is_half = dtype == DType::float16;
+        for (int i = 8 * thread; i < done; i += 8 * threads) {
+          uint32_t words[4];
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const float a = from[i + 2 * j] + 0.0f, b = from[i + 2 * j + 1] + 0.0f;
+            const uint32_t low = is_half ? half_of_float(a) : bfloat_of_float(a);
+            words[j] = low | static_cast<uint32_t>(is_half ? half_of_float(b) : bfloat_of_float(b)) << 16;
+          }
+          *reinterpret_cast<uint4*>(start + i) = make_uint4(words[0], words[1], words[2], words[3]);
+        }
+      }
+    } else {
+      float* start = static_cast<float*>(to) + begin;
+      if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
+        done = count & ~3;
+        for (int i = 4 * thread; i < done; i += 4 * threads) {
+          const float4 y = *reinterpret_cast<const float4*>(from + i);
+          *reinterpret_cast<float4*>(start + i) = make_float4(y.x + 0.0f, y.y + 0.0f, y.z + 0.0f, y.w + 0.0f);
+        }
+      }
+    }
+  } else if (dtype == DType::float64) {
+    double* start = static_cast<double*>(to) + begin;
+    if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
+      done = count & ~1;
+      for (int i = 2 * thread; i < done; i += 2 * threads) {
+        const double2 y = *reinterpret_cast<const double2*>(from + i);
+        *reinterpret_cast<double2*>(start + i) = make_double2(y.x + 0.0, y.y + 0.0);
+      }
+    }
+  }
+  for (int i = done + thread; i < count; i += threads) store_element(to, dtype, begin + i, from[i]);
+}
+
+}  // namespace pkpo::cuda

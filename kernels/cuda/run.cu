@@ -1,0 +1,89 @@
+// Which kernels a call needs. Where groups differ in size their sizes are known on the device alone: then there is a
+// launch for each kind that a batch of so many samples may have, and each leaves the others' groups alone.
+
+#include <algorithm>
+#include <cstdio>
+#include <sstream>
+#include <string>
+
+#include "cuda/launches.h"
+#include "cuda/small.cuh"
+
+namespace pkpo::cuda {
+namespace {
+
+// A group may have so many samples.
+int64_t largest_group(const Batch& batch) { return batch.offsets.data ? batch.samples : batch.width; }
+
+// Groups of the usual sizes share warps: up to twice the mean size, as a power of two.
+int64_t room_for_most(const Batch& batch) {
+  const int64_t largest = std::min<int64_t>(largest_group(batch), 256);
+  if (!batch.offsets.data) return largest;
+  int64_t room = 8;
+  while (room < 2 * batch.samples / batch.count && room < largest) room *= 2;
+  return std::min<int64_t>(room, 256);
+}
+
+}  // namespace
+
+size_t workspace_bytes(const Call& call) {
+  return call.batch.count > 0 && largest_group(call.batch) > kLargestBlock ? large_workspace(call) : 0;
+}
+
+const char* run(const Call& call, void* workspace, void* stream_pointer) {
+  const Batch& batch = call.batch;
+  const Stream stream = static_cast<Stream>(stream_pointer);
+  if (batch.count == 0) return nullptr;
+  const int64_t largest = largest_group(batch);
+  const bool ragged = batch.offsets.data != nullptr;
+  cudaError_t error = cudaSuccess;
+  int64_t room = 0;
+  if (ragged || largest <= kLargestSmall) {
+    room = room_for_most(batch);
+    // The room of the kernel that run_small chooses.
+    for (int64_t kernel_room = 4; kernel_room <= 256; kernel_room *= 2) {
+      if (room <= kernel_room) {
+        room = kernel_room;
+        break;
+      }
+    }
+    error = run_small(call, room, stream);
+  }
+  if (error == cudaSuccess && largest > room && (ragged || largest <= kLargestBlock)) {
+    error = run_block(call, std::min<int64_t>(largest, kLargestBlock), static_cast<uint32_t>(room + 1), stream);
+  }
+  if (error == cudaSuccess && largest > kLargestBlock) error = run_large(call, workspace, stream);
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+// Asks the driver alone: no context is made, and no memory taken, on a device that may not be used at all.
+const char* why_unusable() {
+  int devices = 0;
+  cudaError_t error = cudaGetDeviceCount(&devices);
+  if (error == cudaSuccess && devices == 0) error = cudaErrorNoDevice;
+  if (error != cudaSuccess) return cudaGetErrorString(error);
+#if !defined(PKPO_CUDA_ON_CPU)
+  static std::string problem;
+  problem = std::string("it has code for ") + PKPO_CUDA_ARCHS + ", this machine has";
+  for (int device = 0; device < devices; ++device) {
+    int major = 0, minor = 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+    // Code for 8.6 runs on 8.6 and 8.9; PTX for 8.6 on all that came later.
+    std::istringstream archs(PKPO_CUDA_ARCHS);
+    for (std::string arch; archs >> arch;) {
+      int its_major = 0, its_minor = 0;
+      if (std::sscanf(arch.c_str(), "%d.%d", &its_major, &its_minor) != 2) continue;
+      const bool has_ptx = arch.find("+PTX") != std::string::npos;
+      if (its_major == major && its_minor <= minor) return nullptr;
+      if (has_ptx && its_major < major) return nullptr;
+    }
+    problem += " " + std::to_string(major) + "." + std::to_string(minor);
+  }
+  return problem.c_str();
+#else
+  return nullptr;
+#endif
+}
+
+}  // namespace pkpo::cuda

@@ -1,0 +1,160 @@
+// From sorted values to results: gaps, times coefficients, summed up from below and down from above.
+//
+// float32 is summed in float32 within eight ranks and in float64 across them, so that a result has passed through about
+// ten roundings, whatever n; float64 throughout in float64.
+#pragma once
+
+#include "cuda/coefficients.cuh"
+
+namespace pkpo::cuda {
+
+// Sums over the ranks before and after those of the team.
+struct Beyond {
+  double below = 0, above = 0;
+};
+
+// The terms of one thread: coefficients times gaps, x sorted, `x_before` the value one rank below its first.
+template <int I, class V>
+__device__ inline Tree<I, V, Add> terms_of(V (&coefficient)[I], const V (&x)[I], V x_before, uint32_t rank0,
+                                           uint32_t n) {
+#pragma unroll
+  for (int i = 0; i < I; ++i) {
+    const uint32_t rank = rank0 + i;
+    const V gap = x[i] - (i ? x[i - 1] : x_before);
+    coefficient[i] = rank >= 1 && rank < n ? coefficient[i] * gap : V(0);
+  }
+  return Tree<I, V, Add>(coefficient);
+}
+
+// y by rank, of finite values whose differences are finite too. x_top is x[n-1].
+template <int I, class V, class Team>
+__device__ inline void scan(const Team& team, const Coefficients<V>& c, const V (&x)[I], V x_top, uint32_t rank0,
+                            V x_before, const Beyond& beyond, V (&y)[I]) {
+  const V top = c.shape.has_top() ? c.top * x_top : V(0);
+#pragma unroll
+  for (int i = 0; i < I; ++i) y[i] = top;
+  // Forms are the same for all groups of a call, has_down depends on a group's k: a warp may not part company here.
+  if (team.any(c.shape.has_down())) {
+    V coefficient[I];
+    c.down(rank0, computed_here(team.thread * I), coefficient);
+    const Tree<I, V, Add> terms = terms_of(coefficient, x, x_before, rank0, c.shape.n);
+    const V above = static_cast<V>(team.parts(double(terms.all()), 0.0, beyond.above, 0.0, Add()).after);
+#pragma unroll
+    for (int i = 0; i < I; ++i) y[i] = y[i] - terms.last(above, I - 1 - i);
+  }
+  if (c.shape.has_up()) {
+    V coefficient[I];
+    c.up(rank0, computed_here(team.thread * I), coefficient);
+    const Tree<I, V, Add> terms = terms_of(coefficient, x, x_before, rank0, c.shape.n);
+    const V below = static_cast<V>(team.parts(double(terms.all()), beyond.below, 0.0, 0.0, Add()).before);
+#pragma unroll
+    for (int i = 0; i < I; ++i) y[i] = y[i] + terms.first(below, i + 1);
+  }
+}
+
+// Which ranks have the value of the rank before, a bit each.
+template <int I, class V>
+__device__ inline uint32_t find_tied(const V (&x)[I], V x_before, uint32_t rank0) {
+  uint32_t tied = 0;
+#pragma unroll
+  for (int i = 0; i < I; ++i) {
+    if (rank0 + i > 0 && x[i] == (i ? x[i - 1] : x_before)) tied |= 1u << i;
+  }
+  return tied;
+}
+
+// Equal rewards get the result of the first of them, to the bit: sums along the tree differ in their rounding from rank
+// to rank, even where nothing is added.
+template <int I, class V, class Team>
+__device__ inline void share_result(const Team& team, uint32_t tied, V (&y)[I]) {
+  if (!team.any(tied != 0)) return;
+#pragma unroll
+  for (int i = 1; i < I; ++i) {
+    if (tied >> i & 1) y[i] = y[i - 1];
+  }
+  const bool has_first = tied != (1u << I) - 1;
+  const V before = team.nearest_before(y[I - 1], has_first);
+  bool still = true;
+#pragma unroll
+  for (int i = 0; i < I; ++i) {
+    still = still && (tied >> i & 1);
+    if (still) y[i] = before;
+  }
+}
+
+// From this size on a difference of two values may overflow.
+template <class V>
+__device__ inline V too_large() {
+  return sizeof(V) == 8 ? V(0x1p1022) : V(0x1p126f);
+}
+
+// One of the two parts that values out of range are split into: x = infinite M + finite, for M without bound. The
+// finite part is scanned at a quarter of its size.
+template <class V>
+__device__ inline V finite_part(V x, V scale) {
+  return fabs(x) == infinity<V>() ? V(0) : x * scale;
+}
+template <class V>
+__device__ inline V infinite_part(V x) {
+  return fabs(x) != infinity<V>() ? V(0) : x > 0 ? V(1) : V(-1);
+}
+
+// An infinite part smaller than this is what rounding left of 0: terms of one sign alone leave nothing.
+template <class V>
+__device__ inline V negligible(const Shape& shape) {
+  if (!shape.has_down()) return 0;
+  const V largest = shape.form == Form::max_at_k ? V(1) : static_cast<V>(shape.k) / static_cast<V>(shape.n);
+  return (sizeof(V) == 8 ? V(1e-12) : V(4e-7f)) * largest;
+}
+
+// scan() of any values, which are overwritten: infinite rewards act as the limit of ever larger finite ones. `beyond`
+// belongs to the finite part, `beyond_infinite` to the infinite one. `out_of_range`: of this group; x_top and x_before
+// as they are.
+template <int I, class V, class Team>
+__device__ inline void scan_any(const Team& team, const Coefficients<V>& c, V (&x)[I], V x_top, uint32_t rank0,
+                                V x_before, const Beyond& beyond, const Beyond& beyond_infinite, bool out_of_range,
+                                V (&y)[I]) {
+  const bool in_parts = team.any(out_of_range);
+  const V scale = out_of_range ? V(0.25) : V(1);
+  Beyond outside = beyond;
+  uint32_t high = 0, low = 0;  // which values are infinite, a bit each; x_before and x_top behind them
+  if (in_parts) {
+#pragma unroll
+    for (int i = 0; i < I + 2; ++i) {
+      V& value = i < I ? x[i < I ? i : 0] : i == I ? x_before : x_top;
+      if (value == infinity<V>()) high |= 1u << i;
+      if (value == -infinity<V>()) low |= 1u << i;
+      value = finite_part(value, scale);
+    }
+  }
+  V finite[I];
+#pragma unroll
+  for (int i = 0; i < I; ++i) finite[i] = 0;
+  // One copy of the code for both parts, for the registers' sake.
+#pragma unroll 1
+  for (uint32_t part = 0, last = computed_here(in_parts ? 1 : 0);; ++part) {
+    scan(team, c, x, x_top, computed_here(rank0), x_before, outside, y);
+    if (part == last) break;
+    const auto sign = [&](int i) { return high >> i & 1 ? V(1) : low >> i & 1 ? V(-1) : V(0); };
+#pragma unroll
+    for (int i = 0; i < I; ++i) {
+      finite[i] = y[i];
+      x[i] = sign(i);
+    }
+    x_before = sign(I);
+    x_top = sign(I + 1);
+    outside = beyond_infinite;
+  }
+  if (!in_parts) return;
+  const V limit = negligible<V>(c.shape);
+#pragma unroll
+  for (int i = 0; i < I; ++i) {
+    if (fabs(y[i]) > limit) {
+      y[i] = y[i] < 0 ? -infinity<V>() : infinity<V>();
+    } else {
+      y[i] = out_of_range ? finite[i] * V(4) : finite[i];
+    }
+  }
+}
+
+}  // namespace pkpo::cuda

@@ -1,0 +1,18 @@
+// The words that every compiled backend shares.
+#pragma once
+
+namespace pkpo {
+
+enum class Baseline { none, loo, loo_1 };
+
+// What gap coefficients are asked for (kernels/README.md has their table): one form a baseline, and max_at_k.
+enum class Form { none, loo, loo_1, max_at_k };
+
+inline Form form_of(Baseline baseline) {
+  return baseline == Baseline::none ? Form::none : baseline == Baseline::loo ? Form::loo : Form::loo_1;
+}
+
+// Element types of rewards. Floating types come out as they went in; bool and integers come out as float32.
+enum class DType { float64, float32, float16, bfloat16, boolean, uint8, int8, int16, int32, int64 };
+
+}  // namespace pkpo
