@@ -7,7 +7,7 @@ JOBS ?= 2
 
 CXX_SOURCES := $(shell find kernels csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help install demo bench gpu wheel test sanitize lint format clean
+.PHONY: help install demo bench wheel test sanitize lint format clean
 
 help:
 	@echo "make demo     train on the paper's toy problem, compare with the optimum, measure groups per second"
@@ -15,7 +15,6 @@ help:
 	@echo "make sanitize random calls of the compiled libraries under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make bench    the CPU kernel beside its peers, as ratios; writes bench/results/cpu.json and .png"
 	@echo "make wheel    a wheel with CUDA kernels for PKPO_CUDA_ARCHS, in dist/; needs nvcc, but no GPU"
-	@echo "make gpu      on a machine with an NVIDIA GPU: builds for it, tests, checks and measures"
 	@echo "make lint     ruff and clang-format, checking only; make format mends"
 	@echo "make install  the environment and the compiled libraries, needed by all of them"
 	@echo "make clean    removes what the others made"
@@ -37,21 +36,14 @@ demo: install
 bench: install
 	$(BIN)/python -m bench.cpu
 
-# The CUDA kernels' sources compiled for the CPU, and, where there is nvcc, a wheel for two architectures: both to be tested.
+# The CUDA kernels' sources compiled for the CPU, to be tested.
 CUDA_ON_CPU := build/cuda_on_cpu
-TEST_WHEEL := build/test-wheel
 
-test: install $(CUDA_ON_CPU)/_cuda_on_cpu.so $(TEST_WHEEL)/.built
+test: install $(CUDA_ON_CPU)/_cuda_on_cpu.so
 	$(BIN)/python -m pytest -n $(JOBS)
 
 $(CUDA_ON_CPU)/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) tests/cuda_on_cpu/build.py
 	$(BIN)/python tests/cuda_on_cpu/build.py $(CUDA_ON_CPU)
-
-$(TEST_WHEEL)/.built: $(VENV)/.requirements setup.py pyproject.toml $(CXX_SOURCES) $(wildcard pkpo_kernels/*.py)
-	rm -rf $(TEST_WHEEL)
-	mkdir -p $(TEST_WHEEL)
-	if command -v nvcc; then $(MAKE) wheel PKPO_CUDA_ARCHS="8.0 9.0" DIST=$(TEST_WHEEL); fi
-	touch $@
 
 # For the GPUs of compute capability 8.0 and newer: A100, RTX 30, RTX 40 and L4, H100 and H200, B200, RTX 50.
 PKPO_CUDA_ARCHS ?= 8.0 8.6 8.9 9.0 10.0 12.0
@@ -61,10 +53,6 @@ wheel: $(VENV)/.requirements
 	PKPO_CUDA_ARCHS="$(PKPO_CUDA_ARCHS)" $(BIN)/python -m pip wheel --quiet --disable-pip-version-check \
 		--no-build-isolation --no-deps --wheel-dir $(DIST) .
 	@ls -l $(DIST)/*.whl
-
-# Everything that needs a GPU, in one go, with the Python and the torch that are there: no network, no environment of its own.
-gpu:
-	$(PYTHON) -m bench.gpu_session
 
 # The compiled libraries under AddressSanitizer and UndefinedBehaviorSanitizer: random calls, then the properties.
 SANITIZED := build/sanitized
@@ -85,8 +73,6 @@ $(SANITIZED)/cuda_on_cpu/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) t
 sanitize: $(SANITIZED)/.built $(SANITIZED)/cuda_on_cpu/_cuda_on_cpu.so
 	$(RUN_SANITIZED) $(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS)
 	$(RUN_SANITIZED) $(BIN)/pytest -q -p no:cacheprovider tests/test_properties.py tests/test_errors.py
-	$(RUN_SANITIZED) $(BIN)/pytest -q -p no:cacheprovider tests/test_transform.py tests/test_grouped.py tests/test_gradients.py \
-		tests/test_promises.py -k "cuda or ragged or large_n"
 
 lint: $(VENV)/.requirements
 	$(BIN)/ruff check .

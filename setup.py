@@ -4,8 +4,8 @@ Two shared objects from the same kernels: ``_cpu.so``, the torch ops on the LibT
 from 2.10 on), and ``_numpy``, the NumPy module. Where there is no compiler, torch or pybind11, the package installs without
 them and says so when it is imported.
 
-A third, ``_cuda.so``, with nvcc: for the GPU architectures in ``PKPO_CUDA_ARCHS`` ("8.0 9.0+PTX"; "none" for no CUDA library),
-or, where that is not set, for the GPU that torch finds. Building for others needs neither a GPU nor a CUDA build of torch.
+A third, ``_cuda.so``, with nvcc: for the GPU architectures in ``PKPO_CUDA_ARCHS`` ("8.0 9.0+PTX"; "none" for no
+CUDA library), or, where that is not set, for the GPU that torch finds. Building for others needs neither a GPU nor a CUDA build of torch.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ NVCC_FLAGS = [
     "-Xcompiler",
     "-fPIC,-fvisibility=hidden",
     "-Xptxas",
-    "-v,-warn-spills",
+    "-v",
 ]
 NVCC_FLAGS += ["-Werror", "all-warnings", "-diag-suppress", "20012"]
 

@@ -1,4 +1,7 @@
-"""Compiles the CUDA kernels and their binding for the CPU: python build.py FOLDER [FLAGS ...] writes FOLDER/_cuda_on_cpu.so."""
+"""Compiles the CUDA kernels and their binding for the CPU.
+
+python build.py FOLDER [FLAGS ...] writes FOLDER/_cuda_on_cpu.so.
+"""
 
 import os
 import subprocess
