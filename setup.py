@@ -5,7 +5,8 @@ from 2.10 on), and ``_numpy``, the NumPy module. Where there is no compiler, tor
 them and says so when it is imported.
 
 A third, ``_cuda.so``, with nvcc: for the GPU architectures in ``PKPO_CUDA_ARCHS`` ("8.0 9.0+PTX"; "none" for no
-CUDA library), or, where that is not set, for the GPU that torch finds. Building for others needs neither a GPU nor a CUDA build of torch.
+CUDA library), or, where that is not set, for the GPU that torch finds. Building for others needs neither a GPU nor a
+CUDA build of torch.
 """
 
 import importlib.util
