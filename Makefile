@@ -38,12 +38,22 @@ bench: install
 
 # The CUDA kernels' sources compiled for the CPU, to be tested.
 CUDA_ON_CPU := build/cuda_on_cpu
+# Where there is nvcc, a wheel for two architectures, to be tested too.
+TEST_WHEEL := build/test-wheel
 
-test: install $(CUDA_ON_CPU)/_cuda_on_cpu.so
+test: install $(CUDA_ON_CPU)/_cuda_on_cpu.so $(TEST_WHEEL)/.built
 	$(BIN)/python -m pytest -n $(JOBS)
 
 $(CUDA_ON_CPU)/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) tests/cuda_on_cpu/build.py
 	$(BIN)/python tests/cuda_on_cpu/build.py $(CUDA_ON_CPU)
+
+$(TEST_WHEEL)/.built: $(VENV)/.requirements setup.py pyproject.toml $(CXX_SOURCES) $(wildcard pkpo_kernels/*.py)
+	rm -rf $(TEST_WHEEL) build/ptxas
+	mkdir -p $(TEST_WHEEL)
+	if command -v nvcc; then \
+		$(MAKE) wheel PKPO_CUDA_ARCHS="8.0 9.0" DIST=$(TEST_WHEEL) && mv build/ptxas $(TEST_WHEEL)/; \
+	fi
+	touch $@
 
 # For the GPUs of compute capability 8.0 and newer: A100, RTX 30, RTX 40 and L4, H100 and H200, B200, RTX 50.
 PKPO_CUDA_ARCHS ?= 8.0 8.6 8.9 9.0 10.0 12.0
@@ -73,6 +83,8 @@ $(SANITIZED)/cuda_on_cpu/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) t
 sanitize: $(SANITIZED)/.built $(SANITIZED)/cuda_on_cpu/_cuda_on_cpu.so
 	$(RUN_SANITIZED) $(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS)
 	$(RUN_SANITIZED) $(BIN)/pytest -q -p no:cacheprovider tests/test_properties.py tests/test_errors.py
+	$(RUN_SANITIZED) $(BIN)/pytest -q -p no:cacheprovider tests/test_transform.py tests/test_grouped.py tests/test_gradients.py \
+		tests/test_promises.py -k "cuda or ragged"
 
 lint: $(VENV)/.requirements
 	$(BIN)/ruff check .

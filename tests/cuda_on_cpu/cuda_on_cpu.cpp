@@ -6,6 +6,7 @@
 #include <mutex>
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -120,6 +121,9 @@ void start(Fiber& fiber) {
     if (memory == MAP_FAILED) stop("no memory for a stack");
     fiber.stack = static_cast<char*>(memory);
   }
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(fiber.stack, kStack);  // whoever had it before never returned from its last frame
+#endif
   fiber.done = false;
   fiber.warp_steps = fiber.block_steps = 0;
   fiber.fake_stack = nullptr;
