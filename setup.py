@@ -207,7 +207,18 @@ class BuildLibraries(build_ext):
         torch_folder = Path(torch.__file__).parent / "lib"
         Path(library).parent.mkdir(parents=True, exist_ok=True)
         # Nothing of cudart is to be seen outside, where another library may bring another one.
-        command = [nvcc(), "-shared", "-cudart", "static", *objects, "-o", library, f"-L{torch_folder}", "-ltorch_cpu"]
+        command = [
+            nvcc(),
+            *codes,
+            "-shared",
+            "-cudart",
+            "static",
+            *objects,
+            "-o",
+            library,
+            f"-L{torch_folder}",
+            "-ltorch_cpu",
+        ]
         self.spawn([*command, "-Xlinker", "--exclude-libs=ALL", "-Xlinker", "--strip-debug"])
 
     def compile_kernels(self):
