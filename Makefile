@@ -7,7 +7,7 @@ JOBS ?= 2
 
 CXX_SOURCES := $(shell find kernels csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help install demo bench wheel test sanitize lint format clean
+.PHONY: help install demo bench gpu wheel test sanitize lint format clean
 
 help:
 	@echo "make demo     train on the paper's toy problem, compare with the optimum, measure groups per second"
@@ -15,6 +15,7 @@ help:
 	@echo "make sanitize random calls of the compiled libraries under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make bench    the CPU kernel beside its peers, as ratios; writes bench/results/cpu.json and .png"
 	@echo "make wheel    a wheel with CUDA kernels for PKPO_CUDA_ARCHS, in dist/; needs nvcc, but no GPU"
+	@echo "make gpu      on a machine with an NVIDIA GPU: builds for it, tests, checks and measures"
 	@echo "make lint     ruff and clang-format, checking only; make format mends"
 	@echo "make install  the environment and the compiled libraries, needed by all of them"
 	@echo "make clean    removes what the others made"
@@ -63,6 +64,10 @@ wheel: $(VENV)/.requirements
 	PKPO_CUDA_ARCHS="$(PKPO_CUDA_ARCHS)" $(BIN)/python -m pip wheel --quiet --disable-pip-version-check \
 		--no-build-isolation --no-deps --wheel-dir $(DIST) .
 	@ls -l $(DIST)/*.whl
+
+# Everything that needs a GPU, in one go, with the Python and the torch that are there: no network, no environment of its own.
+gpu:
+	$(PYTHON) -m bench.gpu_session
 
 # The compiled libraries under AddressSanitizer and UndefinedBehaviorSanitizer: random calls, then the properties.
 SANITIZED := build/sanitized

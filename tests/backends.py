@@ -105,5 +105,9 @@ BACKENDS = {
     "cuda on cpu": CudaOnCpuOps(),
     "reference": Reference(),
 }
-if torch.cuda.is_available() and not _backends.cuda_problem:
-    BACKENDS["cuda"] = CudaOps()
+if torch.cuda.is_available():
+    torch.cuda.init()
+    if not _backends.cuda_problem:
+        BACKENDS["cuda"] = CudaOps()
+if "PKPO_TEST_BACKENDS" in os.environ:  # only those
+    BACKENDS = {name: BACKENDS[name] for name in os.environ["PKPO_TEST_BACKENDS"].split(",")}

@@ -1,0 +1,224 @@
+"""The CUDA kernels beside their peers, as ratios measured side by side on the GPU that is there: python -m bench.gpu.
+
+Peers: torch's own ops (sort, gather, cumsum, scatter), eager and compiled; ``torch.sort`` of the values alone; a copy of
+them on the device; ``torch.neg`` of them; the loop over prompts in NumPy. Bulk sizes are timed by events around calls that
+take turns, with inputs that together exceed the cache; small ones as replays of a captured graph. Writes
+bench/results/<gpu>.json and .png.
+"""
+
+import argparse
+import json
+import platform
+import re
+import statistics
+import subprocess
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+
+import pkpo_kernels
+from bench import peers
+
+RESULTS = Path(__file__).parent / "results"
+K = 2
+SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 10_000, 1_000_000)
+BULK_BYTES = 256 << 20
+ROTATED_BYTES = 256 << 20  # several times the cache of the largest GPUs
+transform = torch.ops.pkpo.transform
+backward = torch.ops.pkpo._transform_backward
+
+
+def summary(samples):
+    """Seconds: the median, the 20th and the 80th percentile."""
+    low, *_, high = statistics.quantiles(samples, n=5, method="inclusive")
+    return {"median": statistics.median(samples), "low": low, "high": high}
+
+
+def time_calls(candidates, inputs, rounds):
+    """candidates: name -> function of one input. Events around each round of a call for every input; candidates take turns."""
+    for function in candidates.values():
+        function(inputs[0])
+    torch.cuda.synchronize()
+    samples = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, function in candidates.items():
+            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            begin.record()
+            for x in inputs:
+                function(x)
+            end.record()
+            end.synchronize()
+            samples[name].append(begin.elapsed_time(end) / 1e3 / len(inputs))
+    return {name: summary(values) for name, values in samples.items()}
+
+
+def time_graphs(candidates, inputs, rounds):
+    """The same, of calls captured one after another and replayed: what is left is the device's time."""
+    graphs = {}
+    for name, function in candidates.items():
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            function(inputs[0])
+        torch.cuda.current_stream().wait_stream(stream)
+        graphs[name] = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graphs[name]):
+            kept = [function(x) for x in inputs]
+        del kept
+    replays = {name: lambda _, graph=graph: graph.replay() for name, graph in graphs.items()}
+    timings = time_calls(replays, [None], rounds)
+    return {name: {key: value / len(inputs) for key, value in timing.items()} for name, timing in timings.items()}
+
+
+def several(make, bytes_each, count=None):
+    """Inputs that together exceed the cache."""
+    count = count or max(1, min(64, ROTATED_BYTES // max(bytes_each, 1)))
+    return [make() for _ in range(count)]
+
+
+def bulk(n, rounds):
+    """256 MB of float32 in groups of n."""
+    groups = max(1, BULK_BYTES // 4 // n)
+    inputs = several(lambda: torch.randn(groups, n, device="cuda"), 4 * groups * n)
+    out = torch.empty_like(inputs[0])
+    k = min(K, n)
+    offsets, k_tensor = torch.arange(0, groups * n + 1, n, device="cuda"), torch.tensor(k, device="cuda")
+    binary = inputs[0] > 0
+    zeros_and_ones, half = binary.float(), inputs[0].bfloat16()
+    compiled = torch.compile(peers.torch_formulation, dynamic=False)
+    torch.compiler.reset()
+    return time_calls(
+        {
+            "op": lambda x: transform(x, k),
+            "copy": lambda x: out.copy_(x),
+            "torch.sort": lambda x: x.sort(-1),
+            "torch": lambda x: peers.torch_formulation(x, k),
+            "torch compiled": lambda x: compiled(x, k),
+            "backward": lambda x: backward(x, x, k),
+            "grouped": lambda x: transform(x.view(-1), offsets, k_tensor),
+            "bfloat16": lambda _: transform(half, k),
+            "bool": lambda _: transform(binary, k),
+            "0/1": lambda _: transform(zeros_and_ones, k),
+        },
+        inputs,
+        rounds,
+    )
+
+
+def training(rounds):
+    """1,024 prompts of 16 samples: the kernel's time in a graph, and an eager call's."""
+    inputs = [torch.randn(1024, 16, device="cuda") for _ in range(50)]
+    graphs = time_graphs({"op": lambda x: transform(x, 4), "torch.neg": torch.neg}, inputs, rounds)
+    compiled = torch.compile(peers.torch_formulation, dynamic=False)
+    eager = {
+        "op": lambda x: transform(x, 4),
+        "torch": lambda x: peers.torch_formulation(x, 4),
+        "torch compiled": lambda x: compiled(x, 4),
+        "torch.neg": torch.neg,
+    }
+    calls = time_calls(eager, inputs, rounds)
+    array = inputs[0].cpu().double().numpy()
+    begin = time.perf_counter()
+    peers.numpy_loop(array, 4)
+    calls["NumPy loop"] = {"median": time.perf_counter() - begin}
+    return {"graph": graphs, "eager": calls}
+
+
+def growth(rounds):
+    """Nanoseconds a sample, from a thousand samples to a hundred million, in groups of 16, as graphs."""
+    rows = {}
+    for exponent in range(3, 9):
+        groups = 10**exponent // 16
+        inputs = several(
+            lambda groups=groups: torch.randn(groups, 16, device="cuda"), 64 * groups, 1 if exponent > 6 else 20
+        )
+        rows[groups * 16] = time_graphs({"op": lambda x: transform(x, 4)}, inputs, rounds)["op"]
+    return rows
+
+
+def machine():
+    smi = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "driver": subprocess.run(smi, capture_output=True, text=True, check=False).stdout.strip().split("\n")[0],
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "pkpo_kernels": pkpo_kernels.__version__,
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def table(results):
+    lines = [f"{'n':>9}{'GB/s':>8}{'of copy':>9}{'/ sort':>8}{'/ torch':>9}{'backward':>10}{'grouped':>9}"]
+    for n, row in results["bulk"].items():
+        op, samples = row["op"]["median"], max(1, BULK_BYTES // 4 // int(n)) * int(n)
+        ratios = [op / row[name]["median"] for name in ("copy", "torch.sort")]
+        ratios.append(op / min(row["torch"]["median"], row["torch compiled"]["median"]))
+        more = [row[name]["median"] / op for name in ("backward", "grouped")]
+        lines.append(
+            f"{n:>9}{8e-9 * samples / op:>8.0f}{ratios[0]:>9.2f}{ratios[1]:>8.2f}{ratios[2]:>9.3f}"
+            f"{more[0]:>10.2f}{more[1]:>9.2f}"
+        )
+    graph, eager = results["training"]["graph"], results["training"]["eager"]
+    ratio = graph["op"]["median"] / graph["torch.neg"]["median"]
+    lines.append(f"1,024 x 16 in a graph: {1e6 * graph['op']['median']:.2f} us, {ratio:.2f} x torch.neg")
+    fastest = min(eager[name]["median"] for name in ("torch", "torch compiled"))
+    lines.append(
+        f"1,024 x 16 eager: {1e6 * eager['op']['median']:.2f} us, {eager['op']['median'] / fastest:.3f} of torch's"
+    )
+    return "\n".join(lines)
+
+
+def picture(results, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5))
+    sizes = [int(n) for n in results["bulk"]]
+    for name in ("copy", "op", "backward", "torch.sort", "torch", "torch compiled"):
+        rates = [
+            8e-9 * max(1, BULK_BYTES // 4 // n) * n / row[name]["median"]
+            for n, row in zip(sizes, results["bulk"].values())
+        ]
+        axes.loglog(sizes, rates, marker="o", label=name)
+    axes.set_xlabel("samples a group")
+    axes.set_ylabel("GB/s (8 bytes a sample)")
+    axes.set_title(f"{results['machine']['gpu']}, float32, 256 MB")
+    axes.legend()
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes, and nothing is written")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("bench.gpu measures a GPU, and torch finds none here")
+    serving = pkpo_kernels.info()
+    if "served by: compiled CUDA library" not in serving:
+        raise SystemExit(f"the compiled CUDA library does not serve this GPU:\n{serving}")
+    rounds = 5 if arguments.quick else 15
+    sizes = (8, 64, 1024) if arguments.quick else SIZES
+    results = {"machine": machine(), "bulk": {}}
+    for n in sizes:
+        results["bulk"][str(n)] = bulk(n, rounds)
+        torch.cuda.empty_cache()
+    results["training"] = training(rounds)
+    results["growth"] = growth(rounds)
+    print(table(results))
+    if not arguments.quick:
+        path = RESULTS / (re.sub(r"[^a-z0-9]+", "_", results["machine"]["gpu"].lower()) + ".json")
+        path.write_text(json.dumps(results, indent=1) + "\n")
+        picture(results, path.with_suffix(".png"))
+        print(f"Written: {path} and {path.with_suffix('.png').name}")
+
+
+if __name__ == "__main__":
+    main()

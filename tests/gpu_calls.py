@@ -1,0 +1,20 @@
+"""A short list of calls that reach every kernel, to run under compute-sanitizer: python tests/gpu_calls.py."""
+
+import torch
+
+import pkpo_kernels  # noqa: F401
+
+torch.manual_seed(0)
+ops = torch.ops.pkpo
+for dtype in (torch.float32, torch.float64):
+    for n in (3, 8, 16, 31, 64, 100, 256, 300, 1000, 2048, 4096, 9000):
+        rewards = torch.randn(3, n, dtype=dtype, device="cuda")
+        rewards[0, ::3] = torch.nan
+        for baseline in ("none", "loo", "loo-1"):
+            ops.transform(rewards, 2, baseline=baseline)
+            ops._transform_backward(rewards.nan_to_num(), rewards, 2, baseline=baseline)
+        ops.max_at_k(rewards, 2)
+offsets = torch.tensor([0, 3, 3, 20, 400, 5000, 20_000], device="cuda")
+ops.transform(torch.randn(20_000, device="cuda"), offsets, torch.arange(1, 7, device="cuda"))
+torch.cuda.synchronize()
+print("done")

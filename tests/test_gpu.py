@@ -1,0 +1,92 @@
+"""What only a GPU can show: captured graphs, streams, indices of more than 32 bits, no wait for the device."""
+
+import pytest
+import torch
+from backends import BACKENDS
+from compare import BOUND, relative_error_of
+from oracle import transform as exact_transform
+from test_promises import identical
+
+from pkpo_kernels import _backends
+
+pytestmark = pytest.mark.skipif("cuda" not in BACKENDS, reason=f"no GPU to test: {_backends.cuda_problem}")
+transform, max_at_k = torch.ops.pkpo.transform, torch.ops.pkpo.max_at_k
+
+
+def x(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype).cuda()
+
+
+@pytest.mark.parametrize("n", [16, 300, 5000])
+def test_a_captured_graph_follows_k_and_rewards(n):
+    rewards, k = x(32, n), torch.tensor(2, device="cuda")
+    transform(rewards, k)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = transform(rewards, k)
+    for new_k in (1, 5, n):
+        rewards.copy_(x(32, n, seed=new_k))
+        k.fill_(new_k)
+        graph.replay()
+        assert identical(y.cpu(), transform(rewards, new_k).cpu())
+
+
+def test_nothing_waits_for_the_device():
+    offsets = torch.tensor([0, 3, 3, 600, 7000], device="cuda")
+    values, k = x(7000), torch.tensor([2, 1, 4, 3], device="cuda")
+    transform(values, offsets, k)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        transform(values, offsets, k)
+        max_at_k(values, offsets, k)
+        transform(x(4, 16).requires_grad_(), 3).sum()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_two_streams():
+    inputs = [x(2048, 64, seed=s) for s in range(2)]
+    expected = [transform(each, 3) for each in inputs]
+    torch.cuda.synchronize()
+    streams = [torch.cuda.Stream() for _ in inputs]
+    for _ in range(20):
+        results = []
+        for stream, each in zip(streams, inputs):
+            with torch.cuda.stream(stream):
+                results.append(transform(each, 3))
+        torch.cuda.synchronize()
+        assert all(identical(a.cpu(), b.cpu()) for a, b in zip(results, expected))
+
+
+def test_no_memory_beside_the_output():
+    rewards = x(64, 4096)
+    transform(rewards, 3)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    transform(rewards, 3)
+    assert torch.cuda.max_memory_allocated() - before <= rewards.numel() * 4 + 512
+
+
+@pytest.mark.parametrize("groups,n", [(2**31 // 16 + 5, 16), (2**31 // 1000 + 5, 1000)])
+def test_more_than_32_bits_of_index(groups, n):
+    free, _ = torch.cuda.mem_get_info()
+    if free < 5 * groups * n:
+        pytest.skip("not enough memory")
+    rewards = torch.zeros(groups, n, dtype=torch.bfloat16, device="cuda")
+    rewards[-1] = x(n, dtype=torch.bfloat16)
+    y = transform(rewards, 3)
+    assert identical(y[-1].cpu(), transform(rewards[-1].clone(), 3).cpu())
+    assert not y[:5].any() and not y[-5:-1].any()
+
+
+@pytest.mark.parametrize("n", [16, 700, 20_000])
+def test_against_exact_arithmetic_after_poisoned_memory(n):
+    """The output's memory held something else before: every element is written."""
+    rewards = x(3, n)
+    poison = torch.full_like(rewards, 12345.0)
+    del poison
+    y = transform(rewards, 4).cpu()
+    for values, got in zip(rewards.cpu().tolist()[:1], y):
+        assert n > 1000 or relative_error_of(got, exact_transform(values, 4, "loo-1")) <= BOUND[torch.float32]
+    assert (y.abs() < 12345).all()
