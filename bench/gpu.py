@@ -37,7 +37,7 @@ def summary(samples):
 
 
 def time_calls(candidates, inputs, rounds):
-    """candidates: name -> function of one input. Events around each round of a call for every input; candidates take turns."""
+    """candidates: name -> function of one input. Events around each round, a call for every input; by turns."""
     for function in candidates.values():
         function(inputs[0])
     torch.cuda.synchronize()
