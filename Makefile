@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One thread for each test worker; tests that need more ask for them.
 JOBS ?= 2
 
-CXX_SOURCES := $(shell find kernels csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+CXX_SOURCES := $(shell find kernels csrc tests bench -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: help install demo bench gpu wheel test sanitize lint format clean
 

@@ -1,17 +1,20 @@
 """The CUDA kernels beside their peers, as ratios measured side by side on the GPU that is there: python -m bench.gpu.
 
 Peers: torch's own ops (sort, gather, cumsum, scatter), eager and compiled; ``torch.sort`` of the values alone; a copy of
-them on the device; ``torch.neg`` of them; the loop over prompts in NumPy. Bulk sizes are timed by events around calls that
-take turns, with inputs that together exceed the cache; small ones as replays of a captured graph. Writes
-bench/results/<gpu>.json and .png.
+them on the device; ``torch.neg`` of them; CUB's segmented sort, where there is nvcc; the loop over prompts in NumPy. Bulk
+sizes are timed by events around calls that take turns, with inputs that together exceed the cache; small ones as replays of
+a captured graph. Writes bench/results/<gpu>.json and .png.
 """
 
 import argparse
+import ctypes
 import json
 import platform
 import re
+import shutil
 import statistics
 import subprocess
+import tempfile
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -78,7 +81,44 @@ def several(make, bytes_each, count=None):
     return [make() for _ in range(count)]
 
 
-def bulk(n, rounds):
+def build_cub():
+    """CUB's segmented sort as a function of rewards; None where there is no nvcc."""
+    nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+    if not nvcc:
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    path = Path(tempfile.mkdtemp()) / "cub.so"
+    source = Path(__file__).parent / "cub_segmented_sort.cu"
+    flags = ["-std=c++17", "-O3", f"-arch=sm_{major}{minor}", "-Xcompiler", "-fPIC", "-shared", "-cudart", "static"]
+    subprocess.run([nvcc, *flags, str(source), "-o", str(path)], check=True)
+    sort = ctypes.CDLL(str(path)).cub_segmented_sort
+    workspaces, outs = {}, {}
+
+    def call(x):
+        groups, n = x.shape
+        if x.shape not in outs:
+            outs.clear(), workspaces.clear()
+            outs[x.shape] = torch.empty_like(x)
+        arguments = (ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(outs[x.shape].data_ptr()), groups, n)
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        if x.shape not in workspaces:
+            size = ctypes.c_size_t(0)
+            if sort(None, ctypes.byref(size), *arguments, stream):
+                raise RuntimeError("CUB's segmented sort gave an error")
+            workspaces[x.shape] = torch.empty(size.value, dtype=torch.uint8, device="cuda")
+        workspace = workspaces[x.shape]
+        size = ctypes.c_size_t(workspace.numel())
+        if sort(ctypes.c_void_p(workspace.data_ptr()), ctypes.byref(size), *arguments, stream):
+            raise RuntimeError("CUB's segmented sort gave an error")
+        return outs[x.shape]
+
+    x = torch.randn(100, 37, device="cuda")
+    if not torch.equal(call(x), x.sort(-1).values):
+        raise RuntimeError("CUB's segmented sort does not sort")
+    return call
+
+
+def bulk(n, rounds, cub):
     """256 MB of float32 in groups of n."""
     groups = max(1, BULK_BYTES // 4 // n)
     inputs = several(lambda: torch.randn(groups, n, device="cuda"), 4 * groups * n)
@@ -91,6 +131,7 @@ def bulk(n, rounds):
     torch.compiler.reset()
     return time_calls(
         {
+            **({"CUB": cub} if cub else {}),
             "op": lambda x: transform(x, k),
             "copy": lambda x: out.copy_(x),
             "torch.sort": lambda x: x.sort(-1),
@@ -182,7 +223,9 @@ def picture(results, path):
 
     figure, axes = pyplot.subplots(figsize=(8, 5))
     sizes = [int(n) for n in results["bulk"]]
-    for name in ("copy", "op", "backward", "torch.sort", "torch", "torch compiled"):
+    for name in ("copy", "op", "backward", "torch.sort", "CUB", "torch", "torch compiled"):
+        if not all(name in row for row in results["bulk"].values()):
+            continue
         rates = [
             8e-9 * max(1, BULK_BYTES // 4 // n) * n / row[name]["median"]
             for n, row in zip(sizes, results["bulk"].values())
@@ -206,9 +249,10 @@ def main():
         raise SystemExit(f"the compiled CUDA library does not serve this GPU:\n{serving}")
     rounds = 5 if arguments.quick else 15
     sizes = (8, 64, 1024) if arguments.quick else SIZES
+    cub = build_cub()
     results = {"machine": machine(), "bulk": {}}
     for n in sizes:
-        results["bulk"][str(n)] = bulk(n, rounds)
+        results["bulk"][str(n)] = bulk(n, rounds, cub)
         torch.cuda.empty_cache()
     results["training"] = training(rounds)
     results["growth"] = growth(rounds)
