@@ -8,6 +8,7 @@ import rewards
 import torch
 from backends import BACKENDS
 from compare import relative_error_of
+from test_promises import identical
 
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
 every_form = pytest.mark.parametrize("form", oracle.FORMS)
@@ -47,6 +48,27 @@ def test_against_exact_arithmetic(backend, form, dtype, n):
             exact = oracle.gradient(values, grad.tolist(), k, form)
             scale = max(Fraction(float(grad.abs().sum())), *map(abs, exact))
             assert relative_error_of(gx, exact, scale=scale) <= GRADIENT_BOUND[dtype], (kind.__name__, k)
+
+
+@every_form
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "reference"])
+@pytest.mark.parametrize("dtype", GRADIENT_BOUND)
+def test_permuting_equal_rewards_permutes_their_gradient(backend, form, dtype):
+    """The sums of incoming gradients do not depend on the order in which equal rewards come to stand, bit for bit, though
+    they are of very different sizes."""
+    for n in (5, 16, 33, 300, 1500, 5000):
+        generator = torch.Generator().manual_seed(n)
+        x = torch.randn(n, generator=generator).round().to(dtype)
+        size = 2.0 ** torch.randint(-20, 20, (n,), generator=generator)
+        grad = (torch.randn(n, generator=generator, dtype=torch.float64) * size).to(dtype)
+        order = torch.randperm(n, generator=generator)
+        k = torch.tensor(2)
+        if form == "max_at_k":
+            gx, permuted = (backward(backend, form, grad[0], values, k) for values in (x, x[order]))
+        else:
+            gx = backward(backend, form, grad, x, k)
+            permuted = backward(backend, form, grad[order], x[order], k)
+        assert identical(permuted, gx[order]), n
 
 
 def test_tied_rewards_share_the_gradient_equally():

@@ -103,21 +103,6 @@ def test_a_group_alone_has_the_bits_it_has_in_a_batch(cpu, dtype):
 
 
 @every_isa
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_permuting_equal_rewards_permutes_their_gradient(cpu, dtype):
-    """The sums of incoming gradients do not depend on the order in which equal rewards come to stand."""
-    for n in (5, 16, 33, 300, 1500):
-        x = batch(1, n, dtype, seed=n)[0].round()
-        g = gradients(x)
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(1))
-        for name, run in runs(torch.tensor(2)):
-            if "backward" in name:
-                incoming = g[:1].expand(n) if name == "max_at_k backward" else g
-                y = run(cpu, x, incoming)
-                assert identical(run(cpu, x[order], incoming[order]), y[order]), (n, name)
-
-
-@every_isa
 def test_every_n_up_to_130(cpu):
     """Each number of samples has a network of its own, or fills one up."""
     for n in range(13, 131):
