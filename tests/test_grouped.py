@@ -157,3 +157,18 @@ def test_several_k_at_once(backend):
     each = torch.stack([backend.max_at_k(x.flatten(), offsets, torch.tensor(k)) for k in ks], -1)
     assert identical(backend.max_at_k(x.flatten(), offsets, ks), each)
     assert backend.max_at_k(x[0, 0] > 0, ks).dtype == torch.float32
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if not BACKENDS[name].checks_contents])
+def test_offsets_that_fall_reach_nothing_outside(backend):
+    """Where the contents of offsets are not looked at, wrong ones give results without meaning, and groups around them are as
+    they should be. The sanitizers watch the rest."""
+    n = 20_000
+    x = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    k = torch.tensor(2)
+    for offsets in ([0, n, 0, n, 0, n], [0, 9000, 5000, n], [0, 3, 2**40, -5, n], [-7, n + 7], [n, 0]):
+        y = BACKENDS[backend].transform(x, torch.tensor(offsets), k)
+        gx = BACKENDS[backend].transform_backward(x, x, torch.tensor(offsets), k)
+        assert y.shape == gx.shape == x.shape
+    first = BACKENDS[backend].transform(x, torch.tensor([0, 9000, 5000, 5003, n]), k)[:5000]
+    assert identical(first, BACKENDS[backend].transform(x[:9000], k)[:5000])

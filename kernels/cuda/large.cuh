@@ -57,15 +57,22 @@ size_t lay_out(const Call& call, char* memory, Workspace<V>& workspace) {
   return used;
 }
 
-// Lists the tiles of all large groups.
+// Lists the tiles of all large groups. Where offsets fall, a group that begins before an earlier one ends is left out:
+// what is listed lies side by side, so that it has no more tiles than there is room for, and no two tiles share
+// samples.
 template <class V>
 __global__ void __launch_bounds__(kTeam) list_tiles(Call call, Workspace<V> workspace) {
   const Team<kTeam> team;
   int64_t slot = 0;
+  uint64_t reached = 0;
   for (int64_t base = 0; base < call.batch.count; base += kTeam) {
     const int64_t g = base + team.thread;
     const Extent extent = g < call.batch.count ? extent_of(call.batch, g) : Extent{0, 0};
-    const uint32_t tiles = extent.size > kTile ? (extent.size - 1) / kTile + 1 : 0;
+    uint32_t tiles = extent.size > kTile ? (extent.size - 1) / kTile + 1 : 0;
+    const uint64_t begin = static_cast<uint64_t>(extent.begin), end = tiles ? begin + extent.size : 0;
+    const Parts<uint64_t> ends = team.parts(end, uint64_t{0}, Larger());
+    if (begin < Larger()(reached, ends.before)) tiles = 0;
+    reached = Larger()(reached, ends.all);
     const Parts<uint32_t> parts = team.parts(tiles, 0u, Add());
     const int64_t own = slot + parts.before;
     for (uint32_t t = 0; t < tiles; ++t) workspace.tiles[own + t] = {g, extent.begin, extent.size, t * kTile, own};
