@@ -152,6 +152,8 @@ def extensions():
 class BuildLibraries(build_ext):
     def build_extensions(self):
         """The kernels are compiled once, and linked into both libraries."""
+        if not any(extension.name == "pkpo_kernels._cuda" for extension in self.extensions):
+            Path(self.get_ext_fullpath("pkpo_kernels._cuda")).unlink(missing_ok=True)  # of an earlier build
         try:
             objects = self.compile_kernels()
         except CompileError as error:
