@@ -12,7 +12,6 @@ import json
 import platform
 import re
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,7 @@ import torch
 
 import pkpo_kernels
 from bench import peers
+from bench.timing import summary
 
 RESULTS = Path(__file__).parent / "results"
 K = 2
@@ -31,12 +31,6 @@ BULK_BYTES = 256 << 20
 ROTATED_BYTES = 256 << 20  # several times the cache of the largest GPUs
 transform = torch.ops.pkpo.transform
 backward = torch.ops.pkpo._transform_backward
-
-
-def summary(samples):
-    """Seconds: the median, the 20th and the 80th percentile."""
-    low, *_, high = statistics.quantiles(samples, n=5, method="inclusive")
-    return {"median": statistics.median(samples), "low": low, "high": high}
 
 
 def time_calls(candidates, inputs, rounds):
@@ -54,7 +48,7 @@ def time_calls(candidates, inputs, rounds):
             end.record()
             end.synchronize()
             samples[name].append(begin.elapsed_time(end) / 1e3 / len(inputs))
-    return {name: summary(values) for name, values in samples.items()}
+    return {name: summary(values)._asdict() for name, values in samples.items()}
 
 
 def time_graphs(candidates, inputs, rounds):

@@ -30,7 +30,7 @@ def side_by_side(candidates, *, rounds=15, seconds_a_round=0.02, tick=lambda: No
                 function()
             samples[name].append((time.perf_counter() - begin) / calls[name])
         tick()
-    return {name: _summary(values) for name, values in samples.items()}
+    return {name: summary(values) for name, values in samples.items()}
 
 
 def table(timings, *, over, unit, title=""):
@@ -44,7 +44,7 @@ def table(timings, *, over, unit, title=""):
     return "\n".join(lines)
 
 
-def _summary(values):
+def summary(values):
     if len(values) < 2:
         return Timing(values[0], values[0], values[0])
     percentiles = statistics.quantiles(values, n=10, method="inclusive")

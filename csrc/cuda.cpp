@@ -53,17 +53,18 @@ class OnDevice {
 };
 
 cuda::Batch batch_of(const Arguments& arguments) {
+  const Groups groups = arguments.groups();
   cuda::Batch batch;
-  batch.count = arguments.groups().count;
-  batch.width = arguments.groups().width;
+  batch.count = groups.count;
+  batch.width = groups.width;
   batch.samples = arguments.samples();
   if (batch.width > 0xffffffff) fail(arguments.op(), "n must be at most 2**32 - 1, got ", batch.width);
   const auto indices = [](const Indices& from) { return cuda::Indices{from.data, from.is_int64, from.stride}; };
-  batch.offsets = indices(arguments.groups().offsets);
+  batch.offsets = indices(groups.offsets);
   if (arguments.has_tensor_k()) {
-    batch.k = indices(arguments.groups().k);
+    batch.k = indices(groups.k);
   } else {
-    batch.k_value = arguments.groups().k[0];
+    batch.k_value = groups.k[0];
   }
   batch.dtype = arguments.dtype();
   batch.rewards = arguments.rewards().const_data_ptr();

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import triton
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "test-wheel"
@@ -57,13 +58,10 @@ def test_registers_stack_and_shared_memory():
 
 def test_it_holds_just_the_architectures_asked_for(library):
     """The names of the machine code's targets stand in the fat binary of every file of kernels."""
-    triton = pytest.importorskip("triton", reason="cuobjdump comes with Triton")
-    found = sorted(Path(triton.__file__).parent.rglob("cuobjdump"))
-    if not found:
-        pytest.skip("this Triton has no cuobjdump")
-    listed = subprocess.run([found[0], "--list-elf", library], check=True, capture_output=True, text=True).stdout
+    [cuobjdump] = Path(triton.__file__).parent.rglob("cuobjdump")
+    listed = subprocess.run([cuobjdump, "--list-elf", library], check=True, capture_output=True, text=True).stdout
     assert set(re.findall(r"sm_[0-9]+", listed)) == {"sm_80", "sm_90"}
-    ptx = subprocess.run([found[0], "--list-ptx", library], check=False, capture_output=True, text=True).stdout
+    ptx = subprocess.run([cuobjdump, "--list-ptx", library], check=False, capture_output=True, text=True).stdout
     assert "compute_" not in ptx and "ptx" not in ptx
 
 

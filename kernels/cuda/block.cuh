@@ -5,7 +5,7 @@
 
 namespace pkpo::cuda {
 
-// Shared memory of a block: what sorting and results need, then the weights. At most 88 KB, of the 99 that a block may
+// Shared memory of a block: what sorting and results need, then the weights. At most 77 KB, of the 99 that a block may
 // have on the smallest GPUs.
 template <class V, int L, Op op>
 struct BlockMemory {
@@ -14,6 +14,7 @@ struct BlockMemory {
   static constexpr size_t h = op == Op::backward ? sizeof(double) * (L * kItems + 1) : 0;
   static constexpr size_t work = ((shelf > h ? shelf : h) + 15) / 16 * 16;
   static constexpr size_t all = work + sizeof(C) * L * kItems;
+  static_assert(all <= 77 * 1024);
 };
 
 // Samples begin .. begin + size - 1, sorted. `memory` is the block's, free again afterwards.
@@ -72,27 +73,7 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
     }
     const Coefficients<C> c(shape, w);
 
-    if constexpr (op == Op::backward) {
-      double gy[kItems], gx[kItems];
-#pragma unroll
-      for (int i = 0; i < kItems; ++i) {
-        gy[i] = 0;
-        if (group.rank0 + i >= group.n) continue;
-        if (call.form != Form::max_at_k) {
-          gy[i] = load_element<V>(call.grad, batch.dtype, extent.begin + group.sample[i]);
-        } else if (group.rank0 + i == 0) {
-          gy[i] = load_element<V>(call.grad, batch.dtype, g);
-        }
-      }
-      weigh_gradient(team, c, group, gy, static_cast<double*>(memory), gx);
-#pragma unroll
-      for (int i = 0; i < kItems; ++i) group.x[i] = static_cast<V>(gx[i]);
-    } else {
-      V y[kItems];
-      weigh(team, c, group, y);
-#pragma unroll
-      for (int i = 0; i < kItems; ++i) group.x[i] = y[i];
-    }
+    weigh_for<op>(call, team, c, extent.begin, g, static_cast<double*>(memory), group);
 
     if constexpr (op == Op::max_at_k) {
       if (team.thread == 0) {
@@ -100,11 +81,7 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
       }
     } else {
       team.sync();
-#pragma unroll
-      for (int i = 0; i < kItems; ++i) {
-        const bool counts = group.rank0 + i < group.n && shape.k > 0;
-        if (group.sample[i] < extent.size) values[group.sample[i]] = counts ? group.x[i] : V(0);
-      }
+      put_results(group, shape.k > 0, extent.size, values);
       team.sync();
       store_chunk(values, call.out, batch.dtype, extent.begin, static_cast<int>(extent.size), team.thread, L);
     }

@@ -1,8 +1,7 @@
 // How much each gap counts (the table in kernels/README.md), formed by the team that weighs the group: products of
 // simple ratios from the top rank down, along the tree of team.cuh, in float64.
 //
-// Cost a rank: one ratio (eight operations; float64's divide would be thirty), two or three multiplications; once for
-// all groups that a team does where they are alike.
+// Cost a rank: one ratio, two or three multiplications; once for all groups that a team does where they are alike.
 #pragma once
 
 #include "cuda/team.cuh"
@@ -26,7 +25,6 @@ struct Shape {
   __device__ bool has_up() const { return form == Form::loo_1 || form == Form::loo; }
   __device__ bool has_down() const { return form != Form::loo_1 || k == 1; }
   __device__ bool has_top() const { return form != Form::loo_1; }
-  __device__ bool has_product() const { return form != Form::loo_1 || k > 1; }
   __device__ double top() const {
     const double N = n, K = k;
     switch (form) {

@@ -1,5 +1,5 @@
 // What the kernels take from CUDA, in one place: intrinsics under their CUDA names, launches, element types in memory.
-// Compiled for the CPU (tests/cuda_on_cpu.h) the same names have a lockstep meaning there.
+// Compiled for the CPU (tests/cuda_on_cpu) the same names have a lockstep meaning there.
 #pragma once
 
 #if defined(PKPO_CUDA_ON_CPU)
@@ -99,7 +99,6 @@ __device__ inline V not_a_number() {
 
 // Values are compared and weighed as float32 where that holds every value of the type, else as float64.
 inline bool is_wide(DType dtype) { return dtype == DType::float64 || dtype == DType::int32 || dtype == DType::int64; }
-inline bool is_integral(DType dtype) { return dtype >= DType::boolean; }
 
 template <class V>
 __device__ inline V load_element(const void* from, DType dtype, int64_t i) {

@@ -71,6 +71,48 @@ __device__ inline void weigh_gradient(const Team& team, const Coefficients<doubl
   }
 }
 
+// Incoming gradients by rank, of the samples from `begin` on; of max_at_k, whose gradient is group g's, at rank 0.
+template <int I, class V>
+__device__ inline void load_gradient(const Call& call, int64_t begin, int64_t g, const Sorted<I, V>& group,
+                                     double (&gy)[I]) {
+#pragma unroll
+  for (int i = 0; i < I; ++i) {
+    gy[i] = 0;
+    if (group.rank0 + i >= group.n) continue;
+    if (call.form != Form::max_at_k) {
+      gy[i] = load_element<V>(call.grad, call.batch.dtype, begin + group.sample[i]);
+    } else if (group.rank0 + i == 0) {
+      gy[i] = load_element<V>(call.grad, call.batch.dtype, g);
+    }
+  }
+}
+
+// What `call` asks of a whole group g, whose values become results. `h` as for weigh_gradient.
+template <Op op, int I, class V, class C, class Team>
+__device__ inline void weigh_for(const Call& call, const Team& team, const Coefficients<C>& c, int64_t begin, int64_t g,
+                                 double* h, Sorted<I, V>& group) {
+  std::conditional_t<op == Op::backward, double, V> result[I];
+  if constexpr (op == Op::backward) {
+    double gy[I];
+    load_gradient(call, begin, g, group, gy);
+    weigh_gradient(team, c, group, gy, h, result);
+  } else {
+    weigh(team, c, group, result);
+  }
+#pragma unroll
+  for (int i = 0; i < I; ++i) group.x[i] = static_cast<V>(result[i]);
+}
+
+// Results to their samples, of which there are `size`; 0 where a sample is absent or the group has no answer.
+template <int I, class V>
+__device__ inline void put_results(const Sorted<I, V>& group, bool has_answer, uint32_t size, V* to) {
+#pragma unroll
+  for (int i = 0; i < I; ++i) {
+    const bool counts = group.rank0 + i < group.n && has_answer;
+    if (group.sample[i] < size) to[group.sample[i]] = counts ? group.x[i] : V(0);
+  }
+}
+
 // Samples in a row in device memory, to and from shared memory, by `threads` threads; 16 bytes at a time where they
 // begin at a multiple of 16 bytes.
 template <class V>

@@ -343,29 +343,13 @@ __global__ void __launch_bounds__(kTeam) share_results(Call call, Workspace<V> w
   });
 }
 
-// Incoming gradients by rank.
-template <class V>
-__device__ inline void load_gradient(const Call& call, const Tile& tile, const Sorted<kItems, V>& group,
-                                     double (&gy)[kItems]) {
-#pragma unroll
-  for (int i = 0; i < kItems; ++i) {
-    gy[i] = 0;
-    if (group.rank0 + i >= group.n) continue;
-    if (call.form != Form::max_at_k) {
-      gy[i] = load_element<V>(call.grad, call.batch.dtype, tile.begin + group.sample[i]);
-    } else if (group.rank0 + i == 0) {
-      gy[i] = load_element<V>(call.grad, call.batch.dtype, tile.group);
-    }
-  }
-}
-
 template <class V>
 __global__ void __launch_bounds__(kTeam) largest_gradients(Call call, Workspace<V> workspace) {
   const Team<kTeam> team;
   for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
     const TileRanks<V> ranks(team, call, workspace, tile, number);
     double gy[kItems];
-    load_gradient(call, tile, ranks.group, gy);
+    load_gradient(call, tile.begin, tile.group, ranks.group, gy);
     uint64_t largest = 0;
 #pragma unroll
     for (int i = 0; i < kItems; ++i) largest = Larger()(largest, magnitude(gy[i]));
@@ -387,7 +371,7 @@ __global__ void __launch_bounds__(kTeam) sum_gradients(Call call, Workspace<V> w
   for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
     const TileRanks<V> ranks(team, call, workspace, tile, number);
     double gy[kItems];
-    load_gradient(call, tile, ranks.group, gy);
+    load_gradient(call, tile.begin, tile.group, ranks.group, gy);
     const Cuts cuts = cuts_of_tiles(team, workspace, tile, ranks.group.n);
     Pair piece[kItems];
 #pragma unroll
@@ -408,7 +392,7 @@ __global__ void __launch_bounds__(kTeam) scan_gradients(Call call, Workspace<V> 
   for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
     const TileRanks<V> ranks(team, call, workspace, tile, number);
     double gy[kItems], h[kItems];
-    load_gradient(call, tile, ranks.group, gy);
+    load_gradient(call, tile.begin, tile.group, ranks.group, gy);
     double* w = reinterpret_cast<double*>(dynamic_shared());
     set_weights<kItems>(team, ranks.shape, ranks.group.rank0, product_beyond(team, workspace, tile), w);
     const Coefficients<double> c(ranks.shape, w);

@@ -5,10 +5,10 @@
 
 namespace pkpo::cuda {
 
-// Groups of up to `room` samples, room <= 256; larger ones are left alone.
+// Groups of up to `room` samples, a power of two from 4 to 256; larger ones are left alone.
 cudaError_t run_small(const Call& call, int64_t room, Stream stream);
 
-// Groups of `smallest` to `room` samples, 256 < room <= 4096.
+// Groups of `smallest` to `room` samples, room <= 4096.
 cudaError_t run_block(const Call& call, int64_t room, uint32_t smallest, Stream stream);
 
 // Groups of more than 4096 samples.

@@ -15,13 +15,14 @@ namespace {
 // A group may have so many samples.
 int64_t largest_group(const Batch& batch) { return batch.offsets.data ? batch.samples : batch.width; }
 
-// Groups of the usual sizes share warps: up to twice the mean size, as a power of two.
+// The room of the small kernel, a power of two: for groups of one size theirs, else twice the mean.
 int64_t room_for_most(const Batch& batch) {
-  const int64_t largest = std::min<int64_t>(largest_group(batch), 256);
-  if (!batch.offsets.data) return largest;
-  int64_t room = 8;
-  while (room < 2 * batch.samples / batch.count && room < largest) room *= 2;
-  return std::min<int64_t>(room, 256);
+  const bool ragged = batch.offsets.data != nullptr;
+  const int64_t largest = largest_group(batch);
+  const int64_t wanted = ragged ? std::min(largest, 2 * batch.samples / batch.count) : largest;
+  int64_t room = ragged ? 8 : 4;
+  while (room < wanted && room < kLargestSmall) room *= 2;
+  return room;
 }
 
 }  // namespace
@@ -40,13 +41,6 @@ const char* run(const Call& call, void* workspace, void* stream_pointer) {
   int64_t room = 0;
   if (ragged || largest <= kLargestSmall) {
     room = room_for_most(batch);
-    // The room of the kernel that run_small chooses.
-    for (int64_t kernel_room = 4; kernel_room <= 256; kernel_room *= 2) {
-      if (room <= kernel_room) {
-        room = kernel_room;
-        break;
-      }
-    }
     error = run_small(call, room, stream);
   }
   if (error == cudaSuccess && largest > room && (ragged || largest <= kLargestBlock)) {

@@ -13,7 +13,6 @@
 namespace pkpo::cuda {
 
 __device__ inline uint32_t exchange(uint32_t value, int lanes) { return __shfl_xor_sync(kAllLanes, value, lanes); }
-__device__ inline int exchange(int value, int lanes) { return __shfl_xor_sync(kAllLanes, value, lanes); }
 __device__ inline float exchange(float value, int lanes) { return __shfl_xor_sync(kAllLanes, value, lanes); }
 __device__ inline double exchange(double value, int lanes) { return __shfl_xor_sync(kAllLanes, value, lanes); }
 __device__ inline uint64_t exchange(uint64_t value, int lanes) {
