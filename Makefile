@@ -60,9 +60,15 @@ $(TEST_WHEEL)/.built: $(VENV)/.requirements setup.py pyproject.toml $(CXX_SOURCE
 PKPO_CUDA_ARCHS ?= 8.0 8.6 8.9 9.0 10.0 12.0
 DIST ?= dist
 
+# For Linux its name says which glibc it needs (manylinux); of libraries it leaves out torch's own, which the user has.
 wheel: $(VENV)/.requirements
+	rm -rf build/wheel
 	PKPO_CUDA_ARCHS="$(PKPO_CUDA_ARCHS)" $(BIN)/python -m pip wheel --quiet --disable-pip-version-check \
-		--no-build-isolation --no-deps --wheel-dir $(DIST) .
+		--no-build-isolation --no-deps --wheel-dir build/wheel .
+	mkdir -p $(DIST)
+	if [ -x $(BIN)/auditwheel ]; then \
+		PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --exclude libtorch_cpu.so --wheel-dir $(DIST) build/wheel/*.whl; \
+	else mv build/wheel/*.whl $(DIST)/; fi
 	@ls -l $(DIST)/*.whl
 
 # Everything that needs a GPU, in one go, with the Python and the torch that are there: no network, no environment of its own.

@@ -162,14 +162,18 @@ def training(rounds):
 
 
 def growth(rounds):
-    """Nanoseconds a sample, from a thousand samples to a hundred million, in groups of 16, as graphs."""
+    """From one group to a million, of 16 and of 256 samples, up to 2.6e8 samples; as graphs, beside torch.neg."""
     rows = {}
-    for exponent in range(3, 9):
-        groups = 10**exponent // 16
-        inputs = several(
-            lambda groups=groups: torch.randn(groups, 16, device="cuda"), 64 * groups, 1 if exponent > 6 else 20
-        )
-        rows[groups * 16] = time_graphs({"op": lambda x: transform(x, 4)}, inputs, rounds)["op"]
+    for n in (16, 256):
+        for groups in (10**exponent for exponent in range(7)):
+            bytes_each = 4 * n * groups
+            inputs = several(
+                lambda shape=(groups, n): torch.randn(shape, device="cuda"), bytes_each, 1 if bytes_each > 1e8 else 20
+            )
+            row = time_graphs({"op": lambda x: transform(x, 4), "torch.neg": torch.neg}, inputs, rounds)
+            rows[f"{groups} x {n}"] = {"samples": groups * n, **row}
+            del inputs
+            torch.cuda.empty_cache()
     return rows
 
 
@@ -202,6 +206,9 @@ def table(results):
     graph, eager = results["training"]["graph"], results["training"]["eager"]
     ratio = graph["op"]["median"] / graph["torch.neg"]["median"]
     lines.append(f"1,024 x 16 in a graph: {1e6 * graph['op']['median']:.2f} us, {ratio:.2f} x torch.neg")
+    for shape, row in results["growth"].items():
+        op, neg = row["op"]["median"], row["torch.neg"]["median"]
+        lines.append(f"{shape:>14} in a graph: {1e9 * op / row['samples']:.4g} ns a sample, {op / neg:.2f} x torch.neg")
     fastest = min(eager[name]["median"] for name in ("torch", "torch compiled"))
     lines.append(
         f"1,024 x 16 eager: {1e6 * eager['op']['median']:.2f} us, {eager['op']['median'] / fastest:.3f} of torch's"

@@ -5,16 +5,17 @@
 
 namespace pkpo::cuda {
 
-// Shared memory of a block: what sorting and results need, then the weights. At most 77 KB, of the 99 that a block may
-// have on the smallest GPUs.
+// Shared memory of a block: what sorting and results need, then the weights, then the samples by rank, which wait there
+// while registers are scarce. At most 85 KB, of the 99 that a block may have on the smallest GPUs.
 template <class V, int L, Op op>
 struct BlockMemory {
   using C = std::conditional_t<op == Op::backward, double, V>;
   static constexpr size_t shelf = Shelf<typename Entries<V>::Entry>::bytes(L * kItems);
   static constexpr size_t h = op == Op::backward ? sizeof(double) * (L * kItems + 1) : 0;
   static constexpr size_t work = ((shelf > h ? shelf : h) + 15) / 16 * 16;
-  static constexpr size_t all = work + sizeof(C) * L * kItems;
-  static_assert(all <= 77 * 1024);
+  static constexpr size_t samples = work + sizeof(C) * L * kItems;
+  static constexpr size_t all = samples + sizeof(uint16_t) * L * kItems;
+  static_assert(all <= 85 * 1024);
 };
 
 // Samples begin .. begin + size - 1, sorted. `memory` is the block's, free again afterwards.
@@ -22,13 +23,14 @@ template <class V, int L>
 __device__ inline void sort_in_block(const Team<L>& team, const Batch& batch, int64_t begin, uint32_t size,
                                      void* memory, typename Entries<V>::Entry (&e)[kItems]) {
   using E = Entries<V>;
+  const uint32_t thread = computed_here(team.thread);
 #pragma unroll
   for (int i = 0; i < kItems; ++i) {
-    const uint32_t sample = i * L + team.thread;
+    const uint32_t sample = i * L + thread;
     e[i] = sample < size ? E::make(load_element<V>(batch.rewards, batch.dtype, begin + sample), sample)
                          : E::absent(sample);
   }
-  sort_in_warp<kWarp>(e, team.thread % kWarp);
+  sort_in_warp<kWarp>(e, static_cast<int>(thread % kWarp));
   merge_warps<L>(e, team.thread, memory);
 }
 
@@ -51,14 +53,20 @@ __device__ inline void unpack(const Team<L>& team, const typename Entries<V>::En
 template <class V, int L, Op op>
 __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t smallest) {
   using C = std::conditional_t<op == Op::backward, double, V>;
-  __shared__ uint32_t found[L / kWarp];
   void* memory = dynamic_shared();
   V* values = static_cast<V*>(memory);
   const Batch& batch = call.batch;
   const Team<L> team;
-  const bool alike = !batch.offsets.data && (!batch.k.data || batch.k.stride == 0);
   C* w = reinterpret_cast<C*>(dynamic_shared() + BlockMemory<V, L, op>::work);
-  uint32_t n_of_w = 0;  // the group size that w is for, where groups are alike
+  uint16_t* samples = reinterpret_cast<uint16_t*>(dynamic_shared() + BlockMemory<V, L, op>::samples);
+  // Out of the registers' way: the group size that w is for, where groups are alike, and what a warp needs to go on.
+  __shared__ uint32_t n_of_w;
+  n_of_w = 0xffffffffu;
+  __shared__ struct Waiting {
+    int64_t base;
+    uint32_t bits;
+  } waiting_of_warps[L / kWarp];
+  Waiting& waiting = waiting_of_warps[threadIdx.x / kWarp];
 
   const auto weigh_group = [&](int64_t g) {
     const Extent extent = extent_of(batch, g);
@@ -67,12 +75,15 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
     Sorted<kItems, V> group;
     unpack<V>(team, e, group);
     const Shape shape{group.n, clamp_k(k_of(batch, g), group.n, call.form), call.form};
-    if (!alike || group.n != n_of_w) {
+    if (group.n != n_of_w) {  // all have asked before one of them writes: forming the weights, they wait for each other
       set_weights<kItems>(team, shape, group.rank0, 1.0, w);
-      n_of_w = group.n;
+      if (!batch.offsets.data && (!batch.k.data || batch.k.stride == 0)) n_of_w = group.n;
     }
     const Coefficients<C> c(shape, w);
 
+    const uint32_t mine = computed_here(team.thread * kItems);
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) samples[mine + i] = static_cast<uint16_t>(group.sample[i]);
     weigh_for<op>(call, team, c, extent.begin, g, static_cast<double*>(memory), group);
 
     if constexpr (op == Op::max_at_k) {
@@ -81,6 +92,8 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
       }
     } else {
       team.sync();
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) group.sample[i] = samples[mine + i];
       put_results(group, shape.k > 0, extent.size, values);
       team.sync();
       store_chunk(values, call.out, batch.dtype, extent.begin, static_cast<int>(extent.size), team.thread, L);
@@ -88,22 +101,21 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
     team.sync();
   };
 
-  if (!batch.offsets.data) {
-    for (int64_t g = blockIdx.x; g < batch.count; g += gridDim.x) weigh_group(g);
-    return;
-  }
-  // L groups at a time are looked at, each by one thread.
-  for (int64_t base = blockIdx.x; base < batch.count; base += int64_t{L} * gridDim.x) {
-    const int64_t g = base + int64_t{team.thread} * gridDim.x;
-    const uint32_t size = g < batch.count ? extent_of(batch, g).size : 0;
-    const uint32_t mine = __ballot_sync(kAllLanes, size >= smallest && size <= L * kItems && g < batch.count);
-    __syncthreads();
-    if (team.thread % kWarp == 0) found[team.thread / kWarp] = mine;
-    __syncthreads();
-    for (int warp = 0; warp < L / kWarp; ++warp) {
-      for (uint32_t bits = found[warp]; bits; bits &= bits - 1) {
-        weigh_group(base + int64_t{warp * kWarp + __ffs(static_cast<int>(bits)) - 1} * gridDim.x);
-      }
+  // Where groups differ in size, every warp looks at the same 32 of them.
+  for (int64_t base = blockIdx.x; base < batch.count; base += int64_t{batch.offsets.data ? kWarp : 1} * gridDim.x) {
+    uint32_t bits = 1;
+    if (batch.offsets.data) {
+      const int64_t g = base + int64_t{computed_here(Team<L>::lane())} * gridDim.x;
+      const uint32_t size = g < batch.count ? extent_of(batch, g).size : 0;
+      bits = __ballot_sync(kAllLanes, size >= smallest && size <= L * kItems && g < batch.count);
+    }
+    while (bits) {
+      const int64_t g = base + int64_t{__ffs(static_cast<int>(bits)) - 1} * gridDim.x;
+      waiting = {base, bits & (bits - 1)};
+      weigh_group(g);
+      base = waiting.base;
+      bits = waiting.bits;
+      __syncwarp();  // before one of them goes on and writes
     }
   }
 }

@@ -78,15 +78,15 @@ __device__ inline double scan_gradient(const Team& team, const Coefficients<doub
   return value(add(add(beyond.below, parts.all), beyond.above));
 }
 
-// The first and the last rank of equal value, for every rank of the team.
-template <int I, class V, class Team>
-__device__ inline void find_ties(const Team& team, const V (&x)[I], V x_before, uint32_t rank0, uint32_t n,
-                                 uint32_t (&first)[I], uint32_t (&last)[I]) {
+// The first and the last rank of equal value, for every rank of the team. `tied` as find_tied gives it.
+template <int I, class Team>
+__device__ inline void find_ties(const Team& team, uint32_t tied, uint32_t rank0, uint32_t n, uint32_t (&first)[I],
+                                 uint32_t (&last)[I]) {
   uint32_t begin[I], end[I];
 #pragma unroll
   for (int i = 0; i < I; ++i) {
     const uint32_t rank = rank0 + i;
-    const bool begins = rank == 0 || rank >= n || x[i] != (i ? x[i - 1] : x_before);
+    const bool begins = rank >= n || !(tied >> i & 1);
     begin[i] = begins ? rank : 0;
     end[i] = begins && rank > 0 ? rank - 1 : 0xffffffffu;  // of the run before
   }

@@ -48,6 +48,7 @@ __device__ inline void weigh(const Team& team, const Coefficients<V>& c, Sorted<
 template <int I, class V, class Team>
 __device__ inline void weigh_gradient(const Team& team, const Coefficients<double>& c, const Sorted<I, V>& group,
                                       const double (&gy)[I], double* h, double (&gx)[I]) {
+  const uint32_t tied = find_tied(group.x, team.previous(group.x[I - 1]), group.rank0);
   uint64_t largest = 0;
 #pragma unroll
   for (int i = 0; i < I; ++i) largest = Larger()(largest, magnitude(gy[i]));
@@ -60,7 +61,7 @@ __device__ inline void weigh_gradient(const Team& team, const Coefficients<doubl
   }
   if (team.thread == 0) h[group.n] = c.top != 0 ? -(c.top * total) : 0.0;
   uint32_t first[I], last[I];
-  find_ties(team, group.x, team.previous(group.x[I - 1]), group.rank0, group.n, first, last);
+  find_ties(team, tied, group.rank0, group.n, first, last);
   team.sync();
 #pragma unroll
   for (int i = 0; i < I; ++i) {

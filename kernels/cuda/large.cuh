@@ -245,7 +245,9 @@ __global__ void __launch_bounds__(kTeam) sum_tiles(Call call, Workspace<V> works
     V* w = reinterpret_cast<V*>(dynamic_shared());
     set_weights<kItems>(team, ranks.shape, ranks.group.rank0, product_beyond(team, workspace, tile), w);
     const Coefficients<V> c(ranks.shape, w);
+#pragma unroll 1
     for (int part = ranks.out_of_range() ? 1 : 0; part >= 0; --part) {
+      const uint32_t rank0 = computed_here(ranks.group.rank0), local = computed_here(team.thread * kItems);
       const V scale = ranks.out_of_range() ? V(0.25) : V(1);
       const auto part_of = [&](V x) { return part == 1 ? infinite_part(x) : finite_part(x, scale); };
       V values[kItems];
@@ -253,17 +255,17 @@ __global__ void __launch_bounds__(kTeam) sum_tiles(Call call, Workspace<V> works
       for (int i = 0; i < kItems; ++i) values[i] = part_of(ranks.group.x[i]);
       const V before = part_of(ranks.before);
       const auto sum = [&](V(&coefficient)[kItems]) {
-        const auto terms = terms_of(coefficient, values, before, ranks.group.rank0, ranks.group.n);
+        const auto terms = terms_of(coefficient, values, before, rank0, ranks.group.n);
         return team.parts(double(terms.all()), 0.0, Add()).all;
       };
       double up = 0, down = 0;
       V coefficient[kItems];
       if (ranks.shape.has_up()) {
-        c.up(ranks.group.rank0, team.thread * kItems, coefficient);
+        c.up(rank0, local, coefficient);
         up = sum(coefficient);
       }
       if (ranks.shape.has_down()) {
-        c.down(ranks.group.rank0, team.thread * kItems, coefficient);
+        c.down(rank0, local, coefficient);
         down = sum(coefficient);
       }
       if (team.thread == 0) {

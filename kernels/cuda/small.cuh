@@ -77,11 +77,11 @@ __device__ inline void sort_group(const Team<L>& team, uint32_t size, ValueAt va
   }
 }
 
-// So many blocks a multiprocessor shall hold at least, the most that leave every kernel its registers: 102 a thread of
-// 65,536 for float32, 128 for float64, 170 for gradients.
+// So many blocks a multiprocessor shall hold at least, the most that leave every kernel its registers: of 65,536, 96 a
+// thread for float32, 168 for float64 and for gradients.
 template <class V, Op op>
 constexpr int small_blocks() {
-  return op == Op::backward ? 3 : sizeof(V) == 4 ? 5 : 4;
+  return op == Op::backward || sizeof(V) == 8 ? 3 : 5;
 }
 
 // Groups of more than L * I samples are left alone: another launch does them.
@@ -97,7 +97,9 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
   const int lane = Team<L>::lane(), warp = static_cast<int>(threadIdx.x) / kWarp, which = lane / L;
   V* values = values_of_warps[warp];
 
+  __shared__ uint32_t n_of_common;  // the group size that `common` is for; there, so as to take no register
   const bool alike = !batch.offsets.data && (!batch.k.data || batch.k.stride == 0);
+  n_of_common = alike ? static_cast<uint32_t>(batch.width) : 0xffffffffu;
   if (alike) {
     const uint32_t n = static_cast<uint32_t>(batch.width);
     set_weights<I>(team, Shape{n, clamp_k(k_of(batch, 0), n, call.form), call.form}, team.thread * I, 1.0, common);
@@ -134,8 +136,8 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
     const int64_t k = is_group ? k_of(batch, g) : 1;
     const Shape shape{group.n, clamp_k(k, group.n, call.form), call.form};
     const C* w = common;
-    if (team.any(!alike || group.n != batch.width)) {
-      C* of_team = weights_of_warps[warp] + which * room;
+    if (team.any(group.n != n_of_common)) {
+      C* of_team = weights_of_warps[warp] + computed_here(which * room);
       set_weights<I>(team, shape, group.rank0, 1.0, of_team);
       w = of_team;
     }
