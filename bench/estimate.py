@@ -2,7 +2,8 @@
 
 For every kind of kernel that does a group in one launch: the instructions that a thread issues for each of its samples, by
 what they are for, counted in the code that nvcc makes (needs nvcc, but no GPU); the bytes that have to move; and which of the
-two is the limit on an H200. A prediction, written before a GPU has measured anything: what a GPU measures tests it.
+two is the limit on an H200. For larger groups the bytes. A prediction, written before a GPU has measured anything: what a GPU
+measures tests it. Writes bench/results/estimate_sm90.txt.
 
 Counted is the way that a call usually takes: transform of float32, loo-1 with k >= 2, groups of one size that fill their
 teams, no absent samples, no ties, no infinite rewards, keys that 32 bits tell apart. Every instruction is attributed to the
@@ -72,8 +73,8 @@ class Source:
 
 
 def rules():
-    """[(lines, what they are for, how often they run)], the first that any line of an instruction is in; None for lines that a
-    usual call does not come to. How often: a function of the threads of a group, or a number."""
+    """[(lines, what for, how often)]: the first counts that has any line of an instruction. What for: None of lines that
+    a usual call does not come to. How often they run: a number, or a function of the threads of a group."""
     lines = Source().lines
     merges = lambda threads: math.log2(threads / 32)  # noqa: E731
     searched = lambda threads: merges(threads) * (math.log2(256) + merges(threads) / 2)  # noqa: E731
@@ -85,6 +86,7 @@ def rules():
         (lines("small.cuh", "if (team.any(group.n != n_of_common", "    }"), None, 0),
         (lines("block.cuh", "if (group.n != n_of_w)", "    }"), None, 0),
         (lines("small.cuh", "absent > 0"), None, 0),
+        (lines("block.cuh", "if (!sorted) {", "  }"), None, 0),
         (lines("small.cuh", "typename E::Entry e[I]", "// So many blocks"), None, 0),
         (lines("scan.cuh", "if (in_parts) {", "V finite[I]"), None, 0),
         (lines("scan.cuh", "const auto sign", "// "), None, 0),
@@ -96,6 +98,7 @@ def rules():
         (lines("small.cuh", "load_chunk(batch.rewards", "load_element"), None, 0),
         (lines("small.cuh", "store_chunk(values", "store_element"), None, 0),
         (lines("block.cuh", "store_chunk(values"), None, 0),
+        (lines("block.cuh", "load_chunk(batch.rewards"), None, 0),
         (lines("device.cuh", "int64_t begin = index_at", "return {begin"), None, 0),  # groups that differ in size
         # Of the other types and forms.
         (lines("device.cuh", "return float_of_half(static", "static_cast<const int16_t"), None, 0),
@@ -103,7 +106,7 @@ def rules():
         (lines("small.cuh", "const int64_t g = tile", "V* own"), "find the groups", 1),
         (lines("small.cuh", "group.n = count_present"), "count", 1),
         (lines("small.cuh", "sort_group<I, L>"), "sort", 1),
-        (lines("block.cuh", "sort_in_block<V>(team"), "load, sort in warps", 1),
+        (lines("block.cuh", "sort_in_block<V>(team"), "sort in warps", 1),
         (lines("block.cuh", "unpack<V>(team"), "unpack", 1),
         (lines("group.cuh", "scan_any(team, c, group.x, top"), "scan", 1),
         (lines("group.cuh", "weigh(team, c, group, result)"), "ends, ties", 1),
@@ -127,26 +130,41 @@ def count(code, threads, table):
     return {what: number / ITEMS for what, number in counts.items()}
 
 
+def large_bytes(n):
+    """Of a sample in the passes of kernels/cuda/large.cuh: 4 read and an entry of 8 written by the sort of a tile, both ways
+    for every merge; the entries read for the weights and the sums; read, and results of 8 written; both read, 4 written."""
+    merges = math.ceil(math.log2(n / 4096))
+    return (4 + 8) + 16 * merges + 8 + 8 + (8 + 8) + (8 + 8 + 4)
+
+
 def main():
     architecture = sys.argv[1] if len(sys.argv) > 1 else "90"
     table = rules()
     out = [f"Predicted, not measured: float32, loo-1, sm_{architecture}, on an H200. bench/estimate.py says how.", ""]
-    out.append(f"{'n':>6}{'threads':>9}{'instructions':>14}{'ns of issue':>13}{'ns of memory':>14}{'of a copy':>11}  limit")
+    out.append(
+        f"{'n':>6}{'threads':>9}{'instructions':>14}{'ns of issue':>13}{'ns of memory':>14}{'of a copy':>11}  limit"
+    )
     details = []
     small, block = disassemble("small.cu", architecture), disassemble("block.cu", architecture)
-    for functions, kind, sizes in ((small, "small_groupsIfLi8ELi{}E", (1, 2, 4, 8, 16, 32)), (block, "block_groupsIfLi{}E", (64, 128, 256, 512))):
-        for threads in sizes:
-            [code] = [code for name, code in functions.items() if kind.format(threads) + "LNS0_2OpE0" in name]
-            parts = count(code, threads, table)
-            instructions = sum(parts.values())
-            issue, memory = instructions / THREAD_INSTRUCTIONS, 8 / BANDWIDTH
-            limit = "issue" if issue > memory else "memory"
-            out.append(
-                f"{threads * ITEMS:>6}{threads:>9}{instructions:>14.0f}{1e9 * issue:>13.2e}{1e9 * memory:>14.2e}"
-                f"{max(issue, memory) / memory:>11.2f}  {limit}"
-            )
-            details.append(f"{threads * ITEMS:>6}  " + ", ".join(f"{what} {number:.0f}" for what, number in parts.items()))
-    print("\n".join([*out, "", *details]))
+    kinds = [(small, f"small_groupsIfLi8ELi{threads}E", threads) for threads in (1, 2, 4, 8, 16, 32)]
+    kinds += [(block, f"block_groupsIfLi{threads}E", threads) for threads in (64, 128, 256, 512)]
+    for functions, kind, threads in kinds:
+        [code] = [code for name, code in functions.items() if kind + "LNS0_2OpE0" in name]
+        parts = count(code, threads, table)
+        instructions = sum(parts.values())
+        issue, memory = instructions / THREAD_INSTRUCTIONS, 8 / BANDWIDTH
+        limit = "issue" if issue > memory else "memory"
+        out.append(
+            f"{threads * ITEMS:>6}{threads:>9}{instructions:>14.0f}{1e9 * issue:>13.2e}{1e9 * memory:>14.2e}"
+            f"{max(issue, memory) / memory:>11.2f}  {limit}"
+        )
+        details.append(f"{threads * ITEMS:>6}  " + ", ".join(f"{what} {number:.0f}" for what, number in parts.items()))
+    out += ["", "Instructions a sample:", *details]
+    out += ["", "Larger groups, bytes a sample over those of a copy (8), where memory is the limit:"]
+    out += [f"{n:>10}  {large_bytes(n):>4}  {large_bytes(n) / 8:>5.1f}" for n in (8192, 65536, 10**6, 10**8)]
+    text = "\n".join(out) + "\n"
+    print(text)
+    (RESULTS / f"estimate_sm{architecture}.txt").write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The CUDA library as it is built: for the architectures asked for, within the registers, harmless beside a torch that
 has no CUDA.
 
-Looks at the wheel that ``make test`` builds where there is nvcc, and installs it in an environment of its own. That its kernels are right is for the others to test:
-their sources on the CPU, and the library itself where there is a GPU.
+Looks at the wheel that ``make test`` builds where there is nvcc, and installs it in an environment of its own. That its
+kernels are right is for the others to test: their sources on the CPU, and the library itself where there is a GPU.
 """
 
 import json

@@ -23,14 +23,35 @@ template <class V, int L>
 __device__ inline void sort_in_block(const Team<L>& team, const Batch& batch, int64_t begin, uint32_t size,
                                      void* memory, typename Entries<V>::Entry (&e)[kItems]) {
   using E = Entries<V>;
-  const uint32_t thread = computed_here(team.thread);
+  const uint32_t thread = computed_here(team.thread), warp = thread / kWarp;
+  const Team<kWarp> of_warp;
+  V* values = static_cast<V*>(memory);
+  load_chunk(batch.rewards, batch.dtype, begin, static_cast<int>(size), values, team.thread, L);
+  __syncthreads();
+  // A warp's samples: number i * kWarp + lane of it is sample i * L + thread.
+  const auto sample_at = [&](uint32_t number) { return number / kWarp * L + warp * kWarp + number % kWarp; };
+  const auto value_at = [&](uint32_t number) {
+    const uint32_t sample = sample_at(number);
+    return sample < size ? values[sample] : not_a_number<V>();
+  };
+  V x[kItems];
 #pragma unroll
-  for (int i = 0; i < kItems; ++i) {
-    const uint32_t sample = i * L + thread;
-    e[i] = sample < size ? E::make(load_element<V>(batch.rewards, batch.dtype, begin + sample), sample)
-                         : E::absent(sample);
+  for (int i = 0; i < kItems; ++i) x[i] = value_at(i * kWarp + thread % kWarp);
+  bool sorted = false;
+  if constexpr (sizeof(V) == 4) {
+    uint32_t number[kItems];
+    V value[kItems];
+    sorted = sort_by_short_keys<kItems, kWarp>(of_warp, x, value_at, number, value);
+    if (sorted) {
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) e[i] = E::make(value[i], sample_at(number[i]));
+    }
   }
-  sort_in_warp<kWarp>(e, static_cast<int>(thread % kWarp));
+  if (!sorted) {
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) e[i] = E::make(x[i], i * L + thread);
+    sort_in_warp<kWarp>(e, static_cast<int>(thread % kWarp));
+  }
   merge_warps<L>(e, team.thread, memory);
 }
 

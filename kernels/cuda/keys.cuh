@@ -42,7 +42,6 @@ template <>
 struct Entries<float> {
   using Entry = uint64_t;  // key in the upper half, sample in the lower
   __device__ static Entry make(float value, uint32_t sample) { return uint64_t{key_of(value)} << 32 | sample; }
-  __device__ static Entry absent(uint32_t sample) { return uint64_t{0xffffffffu} << 32 | sample; }
   __device__ static float value(Entry entry) { return value_of(static_cast<uint32_t>(entry >> 32)); }
   __device__ static uint32_t sample(Entry entry) { return static_cast<uint32_t>(entry); }
   __device__ static bool is_absent(Entry entry) { return entry >> 32 == 0xffffffffu; }
@@ -53,7 +52,6 @@ template <>
 struct Entries<double> {
   using Entry = WideEntry;
   __device__ static Entry make(double value, uint32_t sample) { return {key_of(value), sample}; }
-  __device__ static Entry absent(uint32_t sample) { return {~uint64_t{0}, sample}; }
   __device__ static double value(const Entry& entry) { return value_of(entry.key); }
   __device__ static uint32_t sample(const Entry& entry) { return entry.sample; }
   __device__ static bool is_absent(const Entry& entry) { return entry.key == ~uint64_t{0}; }

@@ -4,10 +4,7 @@
 //
 //     rows -> shared memory -> registers -> sorted -> scanned -> shared memory -> rows
 //
-// Float32 is sorted as 32-bit integers, two instructions an exchange: a key without its last bits, the sample's number
-// in their place. If that put two unequal samples in the wrong order, which a look at the sorted values shows, the tile
-// is sorted again with all bits: seldom where rewards spread, always where they differ in their last bits alone, never
-// for 16-bit floats, for integers of 8 and 16 bits and for bool.
+// Float32 is sorted by short keys, and again with all bits where that is not enough.
 #pragma once
 
 #include "cuda/group.cuh"
@@ -17,47 +14,21 @@ namespace pkpo::cuda {
 constexpr int kSmallBlock = 128;
 constexpr int kLargestSmall = 256;
 
-// How many samples are present; value_at(sample) of a sample below `size`, NaN if absent.
-template <int I, int L, class ValueAt>
-__device__ inline uint32_t count_present(const Team<L>& team, uint32_t size, ValueAt value_at) {
+// How many of `size` samples are present.
+template <int I, int L, class V>
+__device__ inline uint32_t count_present(const Team<L>& team, uint32_t size, const V (&x)[I]) {
   uint32_t absent = 0;
 #pragma unroll
-  for (int i = 0; i < I; ++i) {
-    const uint32_t sample = i * L + team.thread;
-    if (sample < size) absent += value_at(sample) != value_at(sample);
-  }
+  for (int i = 0; i < I; ++i) absent += x[i] != x[i] && static_cast<uint32_t>(i * L + team.thread) < size;
   return team.any(absent > 0) ? size - team.parts(absent, 0u, Add()).all : size;
 }
 
-// Values and samples of a team's group by rank.
+// Values and samples of a team's group by rank; value_at(sample) is NaN where there is none.
 template <int I, int L, class V, class ValueAt>
-__device__ inline void sort_group(const Team<L>& team, uint32_t size, ValueAt value_at, Sorted<I, V>& group) {
+__device__ inline void sort_group(const Team<L>& team, const V (&x)[I], ValueAt value_at, Sorted<I, V>& group) {
   using E = Entries<V>;
-  V x[I];
-#pragma unroll
-  for (int i = 0; i < I; ++i) {
-    const uint32_t sample = i * L + team.thread;
-    x[i] = sample < size ? value_at(sample) : not_a_number<V>();
-  }
-  bool in_order = false;
   if constexpr (sizeof(V) == 4) {
-    constexpr uint32_t numbers = L * I - 1;
-    uint32_t e[I];
-#pragma unroll
-    for (int i = 0; i < I; ++i) e[i] = (key_of(x[i]) & ~numbers) | static_cast<uint32_t>(i * L + team.thread);
-    sort_in_warp<L>(e, team.thread);
-#pragma unroll
-    for (int i = 0; i < I; ++i) {
-      group.sample[i] = e[i] & numbers;
-      group.x[i] = group.sample[i] < size ? value_at(group.sample[i]) : not_a_number<V>();
-    }
-    const V before = team.previous(group.x[I - 1]);
-    bool wrong = false;
-#pragma unroll
-    for (int i = 0; i < I; ++i) {
-      if (group.rank0 + i > 0) wrong |= group.x[i] < (i ? group.x[i - 1] : before);  // NaN is never below
-    }
-    in_order = !team.any(wrong);
+    if (sort_by_short_keys<I, L>(team, x, value_at, group.sample, group.x)) return;
   } else {
 #pragma unroll
     for (int i = 0; i < I; ++i) {
@@ -65,7 +36,6 @@ __device__ inline void sort_group(const Team<L>& team, uint32_t size, ValueAt va
       group.x[i] = x[i];
     }
   }
-  if (in_order) return;
   typename E::Entry e[I];
 #pragma unroll
   for (int i = 0; i < I; ++i) e[i] = E::make(group.x[i], group.sample[i]);
@@ -129,10 +99,13 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
     }
     __syncwarp();
 
-    const auto value_at = [&](uint32_t sample) { return own[sample]; };
+    const auto value_at = [&](uint32_t sample) { return sample < size ? own[sample] : not_a_number<V>(); };
+    V x[I];
+#pragma unroll
+    for (int i = 0; i < I; ++i) x[i] = value_at(i * L + team.thread);
     Sorted<I, V> group;
     group.rank0 = computed_here(team.thread * I);
-    group.n = count_present<I>(team, size, value_at);
+    group.n = count_present<I>(team, size, x);
     const int64_t k = is_group ? k_of(batch, g) : 1;
     const Shape shape{group.n, clamp_k(k, group.n, call.form), call.form};
     const C* w = common;
@@ -141,7 +114,7 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
       set_weights<I>(team, shape, group.rank0, 1.0, of_team);
       w = of_team;
     }
-    sort_group<I, L>(team, size, value_at, group);
+    sort_group<I, L>(team, x, value_at, group);
     const Coefficients<C> c(shape, w);
 
     double* h = nullptr;
