@@ -61,7 +61,7 @@ size_t lay_out(const Call& call, char* memory, Workspace<V>& workspace) {
 // what is listed lies side by side, so that it has no more tiles than there is room for, and no two tiles share
 // samples.
 template <class V>
-__global__ void __launch_bounds__(kTeam) list_tiles(Call call, Workspace<V> workspace) {
+__global__ void __launch_bounds__(kTeam, 1) list_tiles(Call call, Workspace<V> workspace) {
   const Team<kTeam> team;
   int64_t slot = 0;
   uint64_t reached = 0;
@@ -89,12 +89,12 @@ __device__ inline uint32_t size_of_tile(const Tile& tile) {
 // Calls body(tile, its number) for the tiles of a block.
 template <class V, class Body>
 __device__ inline void for_each_tile(const Workspace<V>& workspace, Body body) {
-  const int64_t count = *workspace.tile_count;
-  for (int64_t i = blockIdx.x; i < count; i += gridDim.x) body(workspace.tiles[i], i);
+  // The count is read every time: kept, it would take registers.
+  for (int64_t i = blockIdx.x; i < *workspace.tile_count; i += gridDim.x) body(workspace.tiles[i], i);
 }
 
 template <class V>
-__global__ void __launch_bounds__(kTeam) sort_tiles(Call call, Workspace<V> workspace) {
+__global__ void __launch_bounds__(kTeam, 1) sort_tiles(Call call, Workspace<V> workspace) {
   using E = Entries<V>;
   const Team<kTeam> team;
   for_each_tile(workspace, [&](const Tile& tile, int64_t) {
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kTeam) sort_tiles(Call call, Workspace<V> work
 // Runs of `run` samples, sorted, become runs of twice as many. A tile is written from two stretches of its two runs,
 // which are merged in shared memory.
 template <class V>
-__global__ void __launch_bounds__(kTeam) merge_tiles(Workspace<V> workspace, uint64_t run) {
+__global__ void __launch_bounds__(kTeam, 1) merge_tiles(Workspace<V> workspace, uint64_t run) {
   using E = Entries<V>;
   using Entry = typename E::Entry;
   __shared__ uint32_t split[2];
@@ -209,7 +209,7 @@ __device__ inline double product_beyond(const Team<kTeam>& team, const Workspace
 
 // How many samples of a tile's group are present, and the product of the factors of its ranks.
 template <class V>
-__global__ void __launch_bounds__(kTeam) multiply_tiles(Call call, Workspace<V> workspace) {
+__global__ void __launch_bounds__(kTeam, 1) multiply_tiles(Call call, Workspace<V> workspace) {
   using E = Entries<V>;
   const Team<kTeam> team;
   for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
@@ -238,7 +238,7 @@ __global__ void __launch_bounds__(kTeam) multiply_tiles(Call call, Workspace<V> 
 
 // The sums of a tile's terms.
 template <class V>
-__global__ void __launch_bounds__(kTeam) sum_tiles(Call call, Workspace<V> workspace) {
+__global__ void __launch_bounds__(kTeam, 1) sum_tiles(Call call, Workspace<V> workspace) {
   const Team<kTeam> team;
   for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
     const TileRanks<V> ranks(team, call, workspace, tile, number);
@@ -277,7 +277,7 @@ __global__ void __launch_bounds__(kTeam) sum_tiles(Call call, Workspace<V> works
 }
 
 template <class V>
-__global__ void __launch_bounds__(kTeam) finish_tiles(Call call, Workspace<V> workspace) {
+__global__ void __launch_bounds__(kTeam, 1) finish_tiles(Call call, Workspace<V> workspace) {
   const Team<kTeam> team;
   for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
     if (call.op == Op::max_at_k && tile.first > 0) return;
@@ -329,7 +329,7 @@ __device__ inline uint32_t first_of_value(const typename Entries<V>::Entry* entr
 
 // Equal rewards get the result of the first of them.
 template <class V>
-__global__ void __launch_bounds__(kTeam) share_results(Call call, Workspace<V> workspace) {
+__global__ void __launch_bounds__(kTeam, 1) share_results(Call call, Workspace<V> workspace) {
   using E = Entries<V>;
   for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
     const auto* entries = workspace.entries + tile.begin;
@@ -346,7 +346,7 @@ __global__ void __launch_bounds__(kTeam) share_results(Call call, Workspace<V> w
 }
 
 template <class V>
-__global__ void __launch_bounds__(kTeam) largest_gradients(Call call, Workspace<V> workspace) {
+__global__ void __launch_bounds__(kTeam, 1) largest_gradients(Call call, Workspace<V> workspace) {
   const Team<kTeam> team;
   for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
     const TileRanks<V> ranks(team, call, workspace, tile, number);
@@ -368,7 +368,7 @@ __device__ inline Cuts cuts_of_tiles(const Team<kTeam>& team, const Workspace<V>
 }
 
 template <class V>
-__global__ void __launch_bounds__(kTeam) sum_gradients(Call call, Workspace<V> workspace) {
+__global__ void __launch_bounds__(kTeam, 1) sum_gradients(Call call, Workspace<V> workspace) {
   const Team<kTeam> team;
   for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
     const TileRanks<V> ranks(team, call, workspace, tile, number);
@@ -389,7 +389,7 @@ __global__ void __launch_bounds__(kTeam) sum_gradients(Call call, Workspace<V> w
 
 // h by rank, and for every tile its group's -top sum(gy).
 template <class V>
-__global__ void __launch_bounds__(kTeam) scan_gradients(Call call, Workspace<V> workspace, double* ends) {
+__global__ void __launch_bounds__(kTeam, 1) scan_gradients(Call call, Workspace<V> workspace, double* ends) {
   const Team<kTeam> team;
   for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
     const TileRanks<V> ranks(team, call, workspace, tile, number);
@@ -414,7 +414,7 @@ __global__ void __launch_bounds__(kTeam) scan_gradients(Call call, Workspace<V> 
 }
 
 template <class V>
-__global__ void __launch_bounds__(kTeam) finish_gradients(Call call, Workspace<V> workspace, double* ends) {
+__global__ void __launch_bounds__(kTeam, 1) finish_gradients(Call call, Workspace<V> workspace, double* ends) {
   for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
     using E = Entries<V>;
     const auto* entries = workspace.entries + tile.begin;
