@@ -7,7 +7,17 @@ them that take what people hold. ``pkpo_kernels.numpy`` has the same functions o
 from ._info import info
 from ._version import __version__
 
-__all__ = ["Grouping", "__version__", "group_by", "info", "max_at_k", "pass_at_k", "reference", "transform"]
+__all__ = [
+    "Grouping",
+    "__version__",
+    "group_by",
+    "info",
+    "max_at_k",
+    "pass_at_k",
+    "reference",
+    "transform",
+    "use_backend",
+]
 
 try:
     import torch as _torch  # noqa: F401
@@ -23,8 +33,10 @@ except ImportError as _error:
         raise AttributeError(f"module 'pkpo_kernels' has no attribute {name!r}")
 
 else:
-    from . import _backends, reference
+    from . import _backends, _choice, reference
+    from ._choice import use_backend
     from .functional import Grouping, group_by, max_at_k, pass_at_k, transform
 
     _backends.load()
-    _backends.load_cuda_when_needed()
+    _backends.load_gpu_when_needed()
+    _choice.choose_from_environment()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from . import _triton
+
 CPU_LIBRARY = Path(__file__).parent / "_cpu.so"
 CUDA_LIBRARY = Path(__file__).parent / "_cuda.so"
 _HOW_TO_BUILD = (
@@ -19,6 +21,7 @@ _HOW_TO_BUILD = (
 
 cpu_problem: str | None = None  # why the compiled CPU library does not serve; None: it does
 cuda_problem: str | None = "CUDA is not in use yet"  # the same of the CUDA library
+_of_triton: torch.library.Library | None = None  # what is registered where the CUDA library does not serve
 
 
 def load() -> None:
@@ -45,29 +48,41 @@ def load() -> None:
             raise ImportError(f"pkpo_kernels: the environment variable PKPO_CPU_ISA is {name!r}. {error}") from None
 
 
-def load_cuda_when_needed() -> None:
-    """Where torch has CUDA, has it load the CUDA library as soon as it starts CUDA itself: not sooner, so that a process can
-    still be forked after ``import pkpo_kernels``. Where the library cannot serve, CUDA tensors go on to the reference."""
+def load_gpu_when_needed() -> None:
+    """Where torch has CUDA or ROCm, has it register what serves GPU tensors as soon as it starts the GPU itself: not sooner, so
+    that a process can still be forked after ``import pkpo_kernels``. That is the CUDA library, else Triton, else the
+    reference."""
     global cuda_problem
     if not torch.version.cuda:
         cuda_problem = "not loaded (torch is built without CUDA)"
     elif not CUDA_LIBRARY.exists():
         cuda_problem = "not built (install a wheel whose name has your GPU's sm_.. in it, or build one: make wheel)"
-    else:
-        torch.cuda._lazy_call(_load_cuda)
+    if torch.version.cuda or torch.version.hip:
+        torch.cuda._lazy_call(_load_gpu)
 
 
-def _load_cuda() -> None:
-    global cuda_problem
-    try:
-        cuda_problem = load_cuda_library(CUDA_LIBRARY)
-    except OSError as error:
-        cuda_problem = str(error)
-    if cuda_problem:
+def _load_gpu() -> None:
+    global cuda_problem, _of_triton
+    if torch.version.cuda and CUDA_LIBRARY.exists():
+        try:
+            cuda_problem = load_cuda_library(CUDA_LIBRARY)
+        except OSError as error:
+            cuda_problem = str(error)
+        if cuda_problem is None:
+            return
         cuda_problem = f"not usable ({cuda_problem})"
+        if os.environ.get("PKPO_BACKEND") == "cuda":
+            raise RuntimeError(f"pkpo_kernels: the backend 'cuda' (PKPO_BACKEND) is {cuda_problem}")
+    triton_problem = _triton.problem()
+    if triton_problem is None:
+        _of_triton = torch.library.Library("pkpo", "IMPL")
+        _triton.implement(_of_triton, "CUDA")
+        serves = "on Triton's kernels"
+    else:
+        serves = f"on the reference in plain torch, many times slower ({triton_problem})"
+    if cuda_problem.startswith("not usable") or triton_problem:
         warnings.warn(
-            f"pkpo_kernels: the compiled CUDA library is {cuda_problem}. On CUDA tensors the ops work on the reference in "
-            "plain torch, many times slower",
+            f"pkpo_kernels: the compiled CUDA library is {cuda_problem}. On GPU tensors the ops work {serves}",
             stacklevel=2,
         )
 
@@ -103,16 +118,22 @@ def cpu_isa(name: str):
         torch.ops.pkpo._cpu_isa(before)
 
 
-def serving() -> dict[str, str]:
-    """Device type -> the backend that its tensors reach."""
-    reference = "reference (plain torch)"
-    devices = {"cpu": reference if cpu_problem else "compiled CPU library"}
-    if not cpu_problem:
+def serving(forced: str | None) -> dict[str, str]:
+    """Device type -> the backend that its tensors reach; ``forced``: the one asked for."""
+    reference, triton = "reference (plain torch)", "Triton kernels"
+    devices = {"cpu": reference if cpu_problem or forced == "reference" else "compiled CPU library"}
+    if forced == "triton" and _triton.is_interpreted():
+        devices["cpu"] = f"{triton}, in Triton's interpreter"
+    elif devices["cpu"] != reference:
         available = ", ".join(available_cpu_isas())
         devices["cpu"] += f", {cpu_isa_in_use()} (this machine has {available}; PKPO_CPU_ISA chooses)"
     if torch.accelerator.is_available():
         device = torch.accelerator.current_accelerator().type
-        if torch.version.cuda and device == "cuda":
+        devices[device] = reference
+        if device == "cuda" and forced != "reference":
             torch.cuda.init()
-        devices[device] = reference if cuda_problem or torch.version.hip else "compiled CUDA library"
+            if not cuda_problem and forced != "triton":
+                devices[device] = "compiled CUDA library"
+            elif _triton.problem() is None:
+                devices[device] = triton
     return devices

@@ -15,13 +15,16 @@ def info() -> str:
     try:
         import torch
 
-        from . import _backends
+        from . import _backends, _choice, _triton
 
         lines["torch"] = f"{torch.__version__} (CUDA {torch.version.cuda}, HIP {torch.version.hip})"
         lines["threads"] = str(torch.get_num_threads())
         lines["CPU library"] = _backends.cpu_problem or str(_backends.CPU_LIBRARY)
-        serving = _backends.serving()
+        serving = _backends.serving(_choice.forced())
         lines["CUDA library"] = _backends.cuda_problem or str(_backends.CUDA_LIBRARY)
+        lines["Triton"] = _triton.describe()
+        if _choice.forced():
+            lines["asked for"] = f"{_choice.forced()} (use_backend or PKPO_BACKEND)"
     except ImportError as error:
         lines["torch"] = f"not importable ({error})"
         serving = {}

@@ -86,14 +86,18 @@ for _name in _SCHEMAS:
 
 # ------------------------------------------------------------------------------------------- devices without a kernel
 
-for _name in _SCHEMAS:
-    _dense = getattr(reference, _name.removeprefix("_"))
-    _grouped = getattr(reference, f"{_name.removeprefix('_')}_grouped")
-    library.impl(_name, _dense, "CompositeExplicitAutograd")
-    library.impl(f"{_name}.tensor_k", _dense, "CompositeExplicitAutograd")
-    library.impl(f"{_name}.grouped", _grouped, "CompositeExplicitAutograd")
-library.impl("max_at_k.curve", reference.max_at_k_curve, "CompositeExplicitAutograd")
-library.impl("max_at_k.curve_grouped", reference.max_at_k_curve_grouped, "CompositeExplicitAutograd")
+
+def implement_reference(library: torch.library.Library, key: str) -> None:
+    for name in _SCHEMAS:
+        dense = getattr(reference, name.removeprefix("_"))
+        library.impl(name, dense, key)
+        library.impl(f"{name}.tensor_k", dense, key)
+        library.impl(f"{name}.grouped", getattr(reference, f"{name.removeprefix('_')}_grouped"), key)
+    library.impl("max_at_k.curve", reference.max_at_k_curve, key)
+    library.impl("max_at_k.curve_grouped", reference.max_at_k_curve_grouped, key)
+
+
+implement_reference(library, "CompositeExplicitAutograd")
 
 
 # ------------------------------------------------------------------------------------------------------- fake tensors

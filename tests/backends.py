@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pkpo_kernels import _backends, ops, reference
+from pkpo_kernels import _backends, _triton, ops, reference
 
 
 class Ops:
@@ -53,6 +53,21 @@ class CudaOnCpuOps(Ops):
         for name in ("transform", "max_at_k", "_transform_backward", "_max_at_k_backward"):
             ops.choose_form_by_type(getattr(torch.ops.pkpo_cuda_on_cpu, name), name)
         super().__init__(torch.ops.pkpo_cuda_on_cpu)
+
+
+class TritonOnCpuOps(Ops):
+    """Triton's kernels in its interpreter (TRITON_INTERPRET=1, in a process of its own)."""
+
+    checks_contents = False
+    one_arithmetic = False
+
+    def __init__(self):
+        self.schemas = torch.library.Library("pkpo_triton_on_cpu", "DEF")
+        ops.define_schemas(self.schemas)
+        _triton.implement(self.schemas, "CPU")
+        for name in ("transform", "max_at_k", "_transform_backward", "_max_at_k_backward"):
+            ops.choose_form_by_type(getattr(torch.ops.pkpo_triton_on_cpu, name), name)
+        super().__init__(torch.ops.pkpo_triton_on_cpu)
 
 
 class CudaOps(Ops):
@@ -105,6 +120,8 @@ BACKENDS = {
     "cuda on cpu": CudaOnCpuOps(),
     "reference": Reference(),
 }
+if _triton.is_interpreted():
+    BACKENDS["triton in the interpreter"] = TritonOnCpuOps()
 if torch.cuda.is_available():
     torch.cuda.init()
     if not _backends.cuda_problem:

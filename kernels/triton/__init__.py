@@ -1,0 +1,1 @@
+"""The Triton kernels: NVIDIA, AMD, and the CPU in Triton's interpreter. kernels/README.md explains the algorithm."""

@@ -1,0 +1,125 @@
+"""Which kernels a call needs, in which shape, and their launch. Tensors come in, nothing is allocated but what ``empty`` gives;
+torch is not imported.
+
+Shapes. A thread holds four samples, for gradients two: more, and registers spill (tests/test_triton_kernels.py reads it from the
+compiled kernels). 128 threads take as many groups as fit; a larger group takes more threads, up to 2,048 samples, for gradients
+512. Beyond that a program goes over its group in chunks, in a workspace; rows of more than 8,192 samples come sorted by torch, whose
+sort uses the whole device for a row. Groups that differ in size have their sizes known on the device alone: there is a
+launch for sizes up to twice the mean, and one for every eightfold of it, each leaving the others' groups alone.
+
+Nothing but types and flags is compiled into a kernel: neither k nor a number of groups or samples. A compiled kernel is kept by those
+and launched past Triton's own look-up.
+"""
+
+import os
+
+import triton
+
+from . import group, large
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+LARGEST = {False: 2048, True: 512}  # of a group that is held in registers; True: for gradients
+SORTED_FROM = 8193
+LOG_CHUNK = 14 if INTERPRETED else 9
+OPS = {"transform": 0, "max_at_k": 1, "backward": 2}
+FORMS = {"none": 0, "loo": 1, "loo-1": 2, "max_at_k": 3}
+# Types whose values leave 13 bits of a float32 free.
+SHORT = ("float16", "bfloat16", "bool", "uint8", "int8")
+WIDE = ("float64", "int32", "int64")
+
+_compiled = {}
+
+
+def log2_above(n):
+    return max(1, (n - 1).bit_length())
+
+
+def shape_of(log_n, backward):
+    """(log2 of the groups of a program, threads)."""
+    per_thread = 2 if backward else 4
+    if INTERPRETED:  # one program after another: few large ones
+        return max(0, 11 - log_n), 128
+    log_rows = max(0, (128 * per_thread).bit_length() - 1 - log_n)
+    return log_rows, max(128, (1 << log_n) // per_thread)
+
+
+def keys_of(dtype, log_n):
+    if dtype in SHORT:
+        return 0
+    return 1 if dtype not in WIDE and log_n <= 8 else 2
+
+
+def rooms(ragged, backward, width, samples, count):
+    """[(smallest, log2 of the largest)] of the groups of each launch that holds them in registers."""
+    largest = LARGEST[backward]
+    if not ragged:
+        return [(0, log2_above(width))] if width <= largest else []
+    found, smallest = [], 0
+    room = log2_above(max(8, min(2 * samples // count, 256)))
+    while True:
+        found.append((smallest, room))
+        smallest = (1 << room) + 1
+        if smallest > min(samples, largest):
+            return found
+        room = min(room + 3, log2_above(min(samples, largest)))
+
+
+def launch(kernel, programs, threads, tensors, numbers, flags):
+    """tensors, then integers, then what is compiled in, in the kernel's order."""
+    if INTERPRETED:
+        kernel[(programs,)](*tensors, *numbers, **flags)
+        return
+    device = triton.runtime.driver.active.get_current_device()
+    aligned = tuple(x.data_ptr() % 16 == 0 for x in tensors)
+    key = (kernel, device, threads, tuple(x.dtype for x in tensors), aligned, *flags.values())
+    compiled = _compiled.get(key)
+    if compiled is None:
+        warp = triton.runtime.driver.active.get_current_target().warp_size
+        # No contraction: a group has the same bits in whichever shape it is computed.
+        options = {"num_warps": threads // warp, "enable_fp_fusion": False}
+        _compiled[key] = kernel[(programs,)](*tensors, *numbers, **flags, **options)
+    else:
+        compiled[(programs, 1, 1)](*tensors, *numbers, *flags.values())
+
+
+def enqueue(op, form, dtype, rewards, grad, offsets, k, k_value, out, count, width, stride, empty, sort):
+    """One call. ``grad``, ``offsets`` and ``k`` may be None; ``dtype`` is the rewards', by name, which are bytes for bool.
+    ``empty(count, dtype)`` makes a workspace, ``sort()`` gives rows of rewards sorted as they are weighed, and their samples."""
+    ragged, backward, samples = offsets is not None, op == "backward", rewards.numel()
+    common = {
+        "OP": OPS[op],
+        "FORM": FORMS[form],
+        "RAGGED": ragged,
+        "TENSOR_K": k is not None,
+        "K_PER_GROUP": k is not None and k.dim() > 0,
+        "WIDE": dtype in WIDE,
+        "BOOLEAN": dtype == "bool",
+    }
+    pointers = [rewards, *(rewards if x is None else x for x in (grad, offsets, k)), out]
+    for smallest, log_n in rooms(ragged, backward, width, samples, count):
+        log_rows, threads = shape_of(log_n, backward)
+        flags = common | {
+            "KEYS": keys_of(dtype, log_n),
+            "FULL": not ragged and width == 1 << log_n,
+            "LOG_N": log_n,
+            "LOG_ROWS": log_rows,
+        }
+        numbers = (count, width, samples, k_value, stride, smallest)
+        programs = -(-count // (1 << log_rows))
+        launch(group.weigh_groups, programs, threads, pointers, numbers, flags)
+    largest = LARGEST[backward]
+    if (samples if ragged else width) > largest:
+        is_sorted = not ragged and width >= SORTED_FROM
+        if is_sorted:
+            keys, numbers_of = sort()
+        else:
+            keys, numbers_of = empty(2 * samples, "int64"), empty(2 * samples if common["WIDE"] else 1, "int32")
+        workspace = [
+            keys,
+            numbers_of,
+            empty(samples, "float64"),
+            empty(3 * ((samples >> LOG_CHUNK) + count + 1), "float64"),
+        ]
+        flags = common | {"SORTED": is_sorted, "LOG_C": LOG_CHUNK}
+        numbers = (count, width, samples, k_value, stride, largest + 1)
+        launch(large.weigh_large_groups, count, 256 if backward else 128, pointers + workspace, numbers, flags)
