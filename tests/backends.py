@@ -2,9 +2,12 @@
 
 import ctypes
 import os
+import sys
 from pathlib import Path
 
 import torch
+import triton
+from triton.runtime.interpreter import InterpretedFunction
 
 from pkpo_kernels import _backends, _triton, ops, reference
 
@@ -55,29 +58,44 @@ class CudaOnCpuOps(Ops):
         super().__init__(torch.ops.pkpo_cuda_on_cpu)
 
 
-class TritonOnCpuOps(Ops):
+def triton_packets(key):
+    """Triton's kernels for a dispatch key, under a name of their own: also where another backend serves."""
+    name = f"pkpo_triton_{key.lower()}"
+    _kept.append(torch.library.Library(name, "DEF"))
+    ops.define_schemas(_kept[-1])
+    _triton.implement(_kept[-1], key)
+    packets = getattr(torch.ops, name)
+    for op in ("transform", "max_at_k", "_transform_backward", "_max_at_k_backward"):
+        ops.choose_form_by_type(getattr(packets, op), op)
+    return packets
+
+
+_kept = []
+
+
+class TritonInterpretedOps(Ops):
     """Triton's kernels in its interpreter (TRITON_INTERPRET=1, in a process of its own)."""
 
     checks_contents = False
     one_arithmetic = False
 
     def __init__(self):
-        self.schemas = torch.library.Library("pkpo_triton_on_cpu", "DEF")
-        ops.define_schemas(self.schemas)
-        _triton.implement(self.schemas, "CPU")
-        for name in ("transform", "max_at_k", "_transform_backward", "_max_at_k_backward"):
-            ops.choose_form_by_type(getattr(torch.ops.pkpo_triton_on_cpu, name), name)
-        super().__init__(torch.ops.pkpo_triton_on_cpu)
+        super().__init__(triton_packets("CPU"))
+        # For every function that a kernel calls the interpreter patches the modules of Triton's language that the function
+        # sees: twice the time. Once for a kernel is enough, if it sees both modules.
+        for name in ("group", "large"):
+            sys.modules[f"pkpo_kernels.triton.{name}"].core = triton.language.core
+        InterpretedFunction.__call__ = lambda function, *args, **keywords: function.rewrite()(*args, **keywords)
 
 
-class CudaOps(Ops):
-    """The CUDA library on a GPU, for tensors of the CPU."""
+class GpuOps(Ops):
+    """Ops of a GPU, for tensors of the CPU."""
 
     checks_contents = False
     one_arithmetic = False
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, packets=torch.ops.pkpo):
+        super().__init__(packets)
         for name in ("transform", "max_at_k", "transform_backward", "max_at_k_backward"):
             setattr(self, name, self.on_gpu(getattr(self, name)))
 
@@ -121,10 +139,12 @@ BACKENDS = {
     "reference": Reference(),
 }
 if _triton.is_interpreted():
-    BACKENDS["triton in the interpreter"] = TritonOnCpuOps()
+    BACKENDS["triton interpreted"] = TritonInterpretedOps()
 if torch.cuda.is_available():
     torch.cuda.init()
     if not _backends.cuda_problem:
-        BACKENDS["cuda"] = CudaOps()
+        BACKENDS["cuda"] = GpuOps()
+    if not (_triton.problem() or _triton.is_interpreted()):
+        BACKENDS["triton"] = GpuOps(triton_packets("CUDA"))
 if "PKPO_TEST_BACKENDS" in os.environ:  # only those
     BACKENDS = {name: BACKENDS[name] for name in os.environ["PKPO_TEST_BACKENDS"].split(",")}

@@ -60,7 +60,11 @@ def weights_of(rank, n, k, FORM: tl.constexpr, log_n: tl.constexpr, dims: tl.con
     return w
 
 
-@triton.jit
+# Of no integer of a call is anything compiled into a kernel.
+INTEGERS = ("count", "width", "samples", "k_value", "stride", "smallest")
+
+
+@triton.jit(do_not_specialize=INTEGERS)
 def weigh_groups(
     rewards,
     grad,

@@ -5,7 +5,7 @@ already), then weighed in passes over the chunks, which carry sums from one to t
 import triton
 import triton.language as tl
 
-from .group import BACKWARD, MAXIMUM, extent_of, k_of, load_values
+from .group import BACKWARD, INTEGERS, MAXIMUM, extent_of, k_of, load_values
 from .hypercube import max_of_groups, products_from, sum_of_groups, value_at
 from .sort import key_of, sort_integers, sort_pairs, value_of
 from .weigh import (
@@ -119,7 +119,7 @@ def ties_end(keys, begin, size, n, x, ABOVE: tl.constexpr, WIDE: tl.constexpr, S
     return low
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def weigh_large_groups(
     rewards,
     grad,
@@ -244,7 +244,7 @@ def weigh_large_groups(
             after = ties_end(keys, begin, size, n, x, True, WIDE, SORTED)
             gx = tl.load(results + begin + first, mask=is_answer, other=0)
             gx = gx - tl.where(after < n, tl.load(results + begin + after, mask=is_answer & (after < n), other=0), end)
-            gx = tl.where(after - first > 1, gx / (after - first).to(tl.float64), gx)
+            gx = gx / tl.maximum(after - first, 1).to(tl.float64)
             gx = tl.where(is_answer, gx, 0.0) + 0.0
             if WIDE == 0:
                 gx = gx.to(tl.float32)

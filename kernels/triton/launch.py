@@ -38,7 +38,7 @@ def shape_of(log_n, backward):
     """(log2 of the groups of a program, threads)."""
     per_thread = 2 if backward else 4
     if INTERPRETED:  # one program after another: few large ones
-        return max(0, 11 - log_n), 128
+        return max(0, 13 - log_n), 128
     log_rows = max(0, (128 * per_thread).bit_length() - 1 - log_n)
     return log_rows, max(128, (1 << log_n) // per_thread)
 
@@ -70,8 +70,9 @@ def launch(kernel, programs, threads, tensors, numbers, flags):
         kernel[(programs,)](*tensors, *numbers, **flags)
         return
     device = triton.runtime.driver.active.get_current_device()
-    aligned = tuple(x.data_ptr() % 16 == 0 for x in tensors)
-    key = (kernel, device, threads, tuple(x.dtype for x in tensors), aligned, *flags.values())
+    # What Triton compiles in of a tensor: its type, whether it begins at a multiple of 16 bytes, on AMD whether it ends within 2 GB.
+    of_tensors = [(x.dtype, x.data_ptr() % 16 == 0, x.untyped_storage().nbytes() < 2**31) for x in tensors]
+    key = (kernel, device, threads, *of_tensors, *flags.values())
     compiled = _compiled.get(key)
     if compiled is None:
         warp = triton.runtime.driver.active.get_current_target().warp_size

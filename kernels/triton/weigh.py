@@ -286,4 +286,4 @@ def weigh_gradient(x, gy, w, rank, n, k, FORM: tl.constexpr, log_n: tl.constexpr
     after = smallest_after(tl.where(begins, rank, 1 << log_n), rank, log_n, dims)
     count = tl.minimum(after, n) - first
     share = nearest_at_or_before(h, begins, rank, log_n, dims) - nearest_after(h, begins, end, rank, log_n, dims)
-    return tl.where(count > 1, share / count.to(tl.float64), share)
+    return share / tl.maximum(count, 1).to(tl.float64)
