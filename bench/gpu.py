@@ -1,4 +1,5 @@
-"""The CUDA kernels beside their peers, as ratios measured side by side on the GPU that is there: python -m bench.gpu.
+"""The CUDA kernels, and Triton's, beside their peers, as ratios measured side by side on the GPU that is there: python -m
+bench.gpu.
 
 Peers: torch's own ops (sort, gather, cumsum, scatter), eager and compiled; ``torch.sort`` of the values alone; a copy of
 them on the device; ``torch.neg`` of them; CUB's segmented sort, where there is nvcc; the loop over prompts in NumPy. Bulk
@@ -7,8 +8,10 @@ a captured graph. Writes bench/results/<gpu>.json and .png.
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
+import math
 import platform
 import re
 import shutil
@@ -23,6 +26,7 @@ import torch
 import pkpo_kernels
 from bench import peers
 from bench.timing import summary
+from pkpo_kernels import _choice
 
 RESULTS = Path(__file__).parent / "results"
 K = 2
@@ -33,19 +37,26 @@ transform = torch.ops.pkpo.transform
 backward = torch.ops.pkpo._transform_backward
 
 
+def backend_of(function):
+    name = getattr(function, "backend", None)
+    return pkpo_kernels.use_backend(name) if name else contextlib.nullcontext()
+
+
 def time_calls(candidates, inputs, rounds):
     """candidates: name -> function of one input. Events around each round, a call for every input; by turns."""
     for function in candidates.values():
-        function(inputs[0])
+        with backend_of(function):
+            function(inputs[0])
     torch.cuda.synchronize()
     samples = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, function in candidates.items():
             begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            begin.record()
-            for x in inputs:
-                function(x)
-            end.record()
+            with backend_of(function):
+                begin.record()
+                for x in inputs:
+                    function(x)
+                end.record()
             end.synchronize()
             samples[name].append(begin.elapsed_time(end) / 1e3 / len(inputs))
     return {name: summary(values)._asdict() for name, values in samples.items()}
@@ -57,11 +68,11 @@ def time_graphs(candidates, inputs, rounds):
     for name, function in candidates.items():
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(stream), backend_of(function):
             function(inputs[0])
         torch.cuda.current_stream().wait_stream(stream)
         graphs[name] = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graphs[name]):
+        with backend_of(function), torch.cuda.graph(graphs[name]):
             kept = [function(x) for x in inputs]
         del kept
     replays = {name: lambda _, graph=graph: graph.replay() for name, graph in graphs.items()}
@@ -112,6 +123,16 @@ def build_cub():
     return call
 
 
+def has_triton():
+    return _choice.problems()["triton"] is None
+
+
+def on_triton(function):
+    """A candidate that is timed with Triton as the backend."""
+    function.backend = "triton"
+    return function
+
+
 def bulk(n, rounds, cub):
     """256 MB of float32 in groups of n."""
     groups = max(1, BULK_BYTES // 4 // n)
@@ -132,6 +153,8 @@ def bulk(n, rounds, cub):
             "torch": lambda x: peers.torch_formulation(x, k),
             "torch compiled": lambda x: compiled(x, k),
             "backward": lambda x: backward(x, x, k),
+            **({"Triton": on_triton(lambda x: transform(x, k))} if has_triton() else {}),
+            **({"Triton backward": on_triton(lambda x: backward(x, x, k))} if has_triton() else {}),
             "grouped": lambda x: transform(x.view(-1), offsets, k_tensor),
             "bfloat16": lambda _: transform(half, k),
             "bool": lambda _: transform(binary, k),
@@ -145,13 +168,15 @@ def bulk(n, rounds, cub):
 def training(rounds):
     """1,024 prompts of 16 samples: the kernel's time in a graph, and an eager call's."""
     inputs = [torch.randn(1024, 16, device="cuda") for _ in range(50)]
-    graphs = time_graphs({"op": lambda x: transform(x, 4), "torch.neg": torch.neg}, inputs, rounds)
+    triton = {"Triton": on_triton(lambda x: transform(x, 4))} if has_triton() else {}
+    graphs = time_graphs({"op": lambda x: transform(x, 4), "torch.neg": torch.neg, **triton}, inputs, rounds)
     compiled = torch.compile(peers.torch_formulation, dynamic=False)
     eager = {
         "op": lambda x: transform(x, 4),
         "torch": lambda x: peers.torch_formulation(x, 4),
         "torch compiled": lambda x: compiled(x, 4),
         "torch.neg": torch.neg,
+        **triton,
     }
     calls = time_calls(eager, inputs, rounds)
     array = inputs[0].cpu().double().numpy()
@@ -193,15 +218,15 @@ def machine():
 
 
 def table(results):
-    lines = [f"{'n':>9}{'GB/s':>8}{'of copy':>9}{'/ sort':>8}{'/ torch':>9}{'backward':>10}{'grouped':>9}"]
+    lines = [f"{'n':>9}{'GB/s':>8}{'of copy':>9}{'/ sort':>8}{'/ torch':>9}{'backward':>10}{'grouped':>9}{'Triton':>8}"]
     for n, row in results["bulk"].items():
         op, samples = row["op"]["median"], max(1, BULK_BYTES // 4 // int(n)) * int(n)
         ratios = [op / row[name]["median"] for name in ("copy", "torch.sort")]
         ratios.append(op / min(row["torch"]["median"], row["torch compiled"]["median"]))
-        more = [row[name]["median"] / op for name in ("backward", "grouped")]
+        more = [row[name]["median"] / op if name in row else math.nan for name in ("backward", "grouped", "Triton")]
         lines.append(
             f"{n:>9}{8e-9 * samples / op:>8.0f}{ratios[0]:>9.2f}{ratios[1]:>8.2f}{ratios[2]:>9.3f}"
-            f"{more[0]:>10.2f}{more[1]:>9.2f}"
+            f"{more[0]:>10.2f}{more[1]:>9.2f}{more[2]:>8.2f}"
         )
     graph, eager = results["training"]["graph"], results["training"]["eager"]
     ratio = graph["op"]["median"] / graph["torch.neg"]["median"]
@@ -224,7 +249,7 @@ def picture(results, path):
 
     figure, axes = pyplot.subplots(figsize=(8, 5))
     sizes = [int(n) for n in results["bulk"]]
-    for name in ("copy", "op", "backward", "torch.sort", "CUB", "torch", "torch compiled"):
+    for name in ("copy", "op", "Triton", "backward", "torch.sort", "CUB", "torch", "torch compiled"):
         if not all(name in row for row in results["bulk"].values()):
             continue
         rates = [

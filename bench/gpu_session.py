@@ -28,7 +28,7 @@ def main():
         "info": ([python, "-m", "pkpo_kernels", "info"], {}),
         "tests": (
             [python, "-m", "pytest", "-q", *(f"tests/test_{name}.py" for name in TESTS)],
-            {"PKPO_TEST_BACKENDS": "cuda"},
+            {"PKPO_TEST_BACKENDS": "cuda,triton"},
         ),
         "benchmark": ([python, "-m", "bench.gpu"], {}),
     }

@@ -49,9 +49,9 @@ def load() -> None:
 
 
 def load_gpu_when_needed() -> None:
-    """Where torch has CUDA or ROCm, has it register what serves GPU tensors as soon as it starts the GPU itself: not sooner, so
-    that a process can still be forked after ``import pkpo_kernels``. That is the CUDA library, else Triton, else the
-    reference."""
+    """Where torch has CUDA or ROCm, has it register what serves GPU tensors as soon as it starts the GPU itself: not
+    sooner, so that a process can still be forked after ``import pkpo_kernels``. That is the CUDA library, else Triton, else
+    the reference."""
     global cuda_problem
     if not torch.version.cuda:
         cuda_problem = "not loaded (torch is built without CUDA)"

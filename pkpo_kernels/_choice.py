@@ -1,7 +1,7 @@
 """Which backend serves the tensors of which device: the fastest that is there, or the one asked for.
 
-A backend asked for is registered over the one that was, for the devices that it serves, and taken away again; torch dispatches
-as ever, so that a call costs the same and ``torch.compile`` sees the op that it saw.
+A backend asked for is registered over the one that was, for the devices that it serves, and taken away again; torch
+dispatches as ever, so that a call costs the same and ``torch.compile`` sees the op that it saw.
 """
 
 from __future__ import annotations

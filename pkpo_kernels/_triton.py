@@ -1,7 +1,7 @@
 """The ops on Triton's kernels (kernels/triton): arguments checked, output made, kernels enqueued on torch's current stream.
 
-What offsets and k hold is not looked at, which would wait for the device: offsets outside of the rewards are cut to them and k
-is clamped; offsets that fall are the caller's mistake, and give results without meaning.
+What offsets and k hold is not looked at, which would wait for the device: offsets outside of the rewards are cut to them
+and k is clamped; offsets that fall are the caller's mistake, and give results without meaning.
 """
 
 from __future__ import annotations

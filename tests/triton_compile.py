@@ -1,6 +1,6 @@
 """Compiles Triton's kernels ahead of time, for GPUs that are not there, and reads what they take.
 
-    python tests/triton_compile.py [ARCHITECTURE ...]     every kernel, as a table
+python tests/triton_compile.py [ARCHITECTURE ...]     every kernel, as a table
 """
 
 import itertools
@@ -33,7 +33,8 @@ class Variant(NamedTuple):
 
 
 def variants():
-    """Every op and form, size and kind of arithmetic; of the rest, which is only how rewards, offsets and k are read, each."""
+    """Every op and form, size and kind of arithmetic; of the rest, which is only how rewards, offsets and k are read,
+    each."""
     from pkpo_kernels.triton import launch
 
     dtypes = itertools.cycle(("float32", "float32", "bfloat16", "int16", "bool", "float32", "float16"))
@@ -50,11 +51,18 @@ def variants():
 
 
 def source_of(variant):
+    from pkpo_kernels.triton import group, large, launch
     from triton.compiler import ASTSource
 
-    from pkpo_kernels.triton import group, large, launch
-
-    pointers = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "bool": "u8", "int16": "i16", "int64": "i64"}
+    pointers = {
+        "float64": "fp64",
+        "float32": "fp32",
+        "float16": "fp16",
+        "bfloat16": "bf16",
+        "bool": "u8",
+        "int16": "i16",
+        "int64": "i64",
+    }
     backward = variant.op == "backward"
     flags = {
         "OP": launch.OPS[variant.op],
@@ -76,11 +84,20 @@ def source_of(variant):
         flags |= {"KEYS": keys, "FULL": not variant.ragged, "LOG_N": variant.log_n, "LOG_ROWS": log_rows}
     rewards = pointers[variant.dtype]
     out = rewards if rewards in ("fp64", "fp32", "fp16", "bf16") else "fp32"
-    kinds = {"rewards": rewards, "grad": rewards, "offsets": "i64", "k_tensor": "i64", "out": out, "results": "fp64", "carried": "fp64"}
+    kinds = {
+        "rewards": rewards,
+        "grad": rewards,
+        "offsets": "i64",
+        "k_tensor": "i64",
+        "out": out,
+        "results": "fp64",
+        "carried": "fp64",
+    }
     kinds["keys"] = ("fp64" if flags["WIDE"] else "fp32") if is_sorted else "i64"
     kinds["numbers"] = "i64" if is_sorted else "i32"
     signature = {
-        name: "constexpr" if name in flags else f"*{kinds[name]}" if name in kinds else "i64" for name in kernel.arg_names
+        name: "constexpr" if name in flags else f"*{kinds[name]}" if name in kinds else "i64"
+        for name in kernel.arg_names
     }
     return ASTSource(
         fn=kernel,
@@ -127,7 +144,10 @@ def main():
     jobs = list(itertools.product(architectures, variants()))
     with ProcessPoolExecutor() as processes:
         for (architecture, variant), usage in zip(jobs, processes.map(compile_for, *zip(*jobs))):
-            print(f"{architecture:>7} {variant!s:<60} {usage.registers:>4} registers {usage.stack:>5} bytes of stack", flush=True)
+            print(
+                f"{architecture:>7} {variant!s:<60} {usage.registers:>4} registers {usage.stack:>5} bytes of stack",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -32,6 +32,21 @@ def load_values(pointer, at, is_there, WIDE: tl.constexpr, BOOLEAN: tl.constexpr
 
 
 @triton.jit
+def store_results(pointer, y, is_there, WIDE: tl.constexpr):
+    """As elements of the result's type: a zero is never negative, half types are rounded once, from float32."""
+    y = y + 0.0
+    if WIDE == 0:
+        y = y.to(tl.float32)
+    kind: tl.constexpr = pointer.dtype.element_ty
+    if kind == tl.bfloat16:
+        # To nearest, ties to even, wherever it runs: the interpreter cuts.
+        bits = y.to(tl.int32, bitcast=True)
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        y = tl.where(y == y, rounded, 0x7FC0).to(tl.int16).to(tl.bfloat16, bitcast=True)
+    tl.store(pointer, y.to(kind), mask=is_there)
+
+
+@triton.jit
 def extent_of(offsets, group, is_group, width, samples, RAGGED: tl.constexpr):
     """Where groups begin and how many samples they have; never outside of the samples."""
     if RAGGED:
@@ -142,17 +157,13 @@ def weigh_groups(
         y = weigh_gradient(x, gy, w, rank, n, k, FORM, LOG_N, DIMS)
     else:
         y = weigh(x, w, rank, n, k, FORM, LOG_N, DIMS)
-    y = y + 0.0  # a zero is never negative
 
     if OP == MAXIMUM:
         y = tl.where(n > 0, y, float("nan"))
-        at = out + group * stride + rank.to(tl.int64) * 0
-        tl.store(at, y.to(out.dtype.element_ty), mask=is_ours & (rank == 0))
+        store_results(out + group * stride + rank.to(tl.int64) * 0, y, is_ours & (rank == 0), WIDE)
     else:
         y = tl.where((rank < n) & (k > 0), y, 0.0)
-        if WIDE == 0:
-            y = y.to(tl.float32)  # half types are rounded from there
-        tl.store(out + begin + sample, y.to(out.dtype.element_ty), mask=sample < size)
+        store_results(out + begin + sample, y, sample < size, WIDE)
 
 
 @triton.jit

@@ -1,8 +1,8 @@
 """Tensors with an axis of two for every bit of an element's number: neighbours at any power of two are the two along one
 axis, and everything that must not depend on a layout is built from exchanges between them.
 
-The last ``log_n`` axes are a group's ranks, those before them the groups of a program, ``dims`` axes in all. A tensor with one
-value a group has the same axes, of one instead of two where the ranks are. ``rank`` is the element's rank.
+The last ``log_n`` axes are a group's ranks, those before them the groups of a program, ``dims`` axes in all. A tensor with
+one value a group has the same axes, of one instead of two where the ranks are. ``rank`` is the element's rank.
 
 All sums and products go along one binary tree whose leaves are the ranks: to what lies before (or after) a rank, its siblings
 are added from the nearest on. The tree does not depend on how many ranks the tensor has room for, and absent ones add the

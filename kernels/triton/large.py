@@ -5,7 +5,7 @@ already), then weighed in passes over the chunks, which carry sums from one to t
 import triton
 import triton.language as tl
 
-from .group import BACKWARD, INTEGERS, MAXIMUM, extent_of, k_of, load_values
+from .group import BACKWARD, INTEGERS, MAXIMUM, extent_of, k_of, load_values, store_results
 from .hypercube import max_of_groups, products_from, sum_of_groups, value_at
 from .sort import key_of, sort_integers, sort_pairs, value_of
 from .weigh import (
@@ -67,8 +67,8 @@ def sort_chunks(
 
 @triton.jit
 def merge_runs(keys, numbers, to_keys, to_numbers, begin, size, run, index, WIDE: tl.constexpr, LOG_C: tl.constexpr):
-    """Sorted runs become runs twice as long: an entry goes behind the entries before it in its own run and, found by bisection,
-    in the one beside."""
+    """Sorted runs become runs twice as long: an entry goes behind the entries before it in its own run and, found by
+    bisection, in the one beside."""
     C: tl.constexpr = 1 << LOG_C
     for chunk in range(0, size, C):
         place = chunk + index
@@ -146,9 +146,9 @@ def weigh_large_groups(
     SORTED: tl.constexpr,
     LOG_C: tl.constexpr,
 ):
-    """Groups of ``smallest`` samples or more; others are left alone. SORTED: ``keys`` holds every group's values in ascending order,
-    ``numbers`` their samples; else both have room for two numbers a sample (``numbers`` with WIDE alone). ``results`` has room for
-    a float64 a sample, ``carried`` for three a chunk: samples / 2**LOG_C + count + 1 of them."""
+    """Groups of ``smallest`` samples or more; others are left alone. SORTED: ``keys`` holds every group's values in
+    ascending order, ``numbers`` their samples; else both have room for two numbers a sample (``numbers`` with WIDE alone).
+    ``results`` has room for a float64 a sample, ``carried`` for three a chunk: samples / 2**LOG_C + count + 1 of them."""
     C: tl.constexpr = 1 << LOG_C
     ONE: tl.constexpr = [1] * LOG_C
     group = tl.program_id(0).to(tl.int64)
@@ -245,10 +245,7 @@ def weigh_large_groups(
             gx = tl.load(results + begin + first, mask=is_answer, other=0)
             gx = gx - tl.where(after < n, tl.load(results + begin + after, mask=is_answer & (after < n), other=0), end)
             gx = gx / tl.maximum(after - first, 1).to(tl.float64)
-            gx = tl.where(is_answer, gx, 0.0) + 0.0
-            if WIDE == 0:
-                gx = gx.to(tl.float32)
-            tl.store(out + begin + sample, gx.to(out.dtype.element_ty), mask=rank < size)
+            store_results(out + begin + sample, tl.where(is_answer, gx, 0.0), rank < size, WIDE)
     else:
         lowest = value_sorted(keys, begin + nowhere, n > 0, WIDE, SORTED)
         x_top = value_sorted(keys, begin + n - 1, n > 0, WIDE, SORTED)
@@ -285,10 +282,8 @@ def weigh_large_groups(
                 tl.store(results + begin + rank, y.to(tl.float64), mask=rank < n)
             tl.debug_barrier()
         if OP == MAXIMUM:
-            y = tl.load(results + begin + nowhere, mask=n > 0, other=float("nan")) + 0.0
-            if WIDE == 0:
-                y = y.to(tl.float32)
-            tl.store(out + group * stride + nowhere, y.to(out.dtype.element_ty))
+            y = tl.load(results + begin + nowhere, mask=n > 0, other=float("nan"))
+            store_results(out + group * stride + nowhere, y, nowhere == 0, WIDE)
         else:
             # Equal rewards get the result of the first of them.
             for at in range(0, chunks):
@@ -297,10 +292,8 @@ def weigh_large_groups(
                 sample = sample_sorted(keys, numbers, begin + rank, rank < size, WIDE, SORTED)
                 is_answer = (rank < n) & has_answer
                 first = ties_end(keys, begin, size, n, x, False, WIDE, SORTED)
-                y = tl.load(results + begin + first, mask=is_answer, other=0) + 0.0
-                if WIDE == 0:
-                    y = y.to(tl.float32)
-                tl.store(out + begin + sample, y.to(out.dtype.element_ty), mask=rank < size)
+                y = tl.load(results + begin + first, mask=is_answer, other=0)
+                store_results(out + begin + sample, y, rank < size, WIDE)
 
 
 @triton.jit

@@ -1,14 +1,15 @@
-"""Which kernels a call needs, in which shape, and their launch. Tensors come in, nothing is allocated but what ``empty`` gives;
-torch is not imported.
+"""Which kernels a call needs, in which shape, and their launch. Tensors come in, nothing is allocated but what ``empty``
+gives; torch is not imported.
 
-Shapes. A thread holds four samples, for gradients two: more, and registers spill (tests/test_triton_kernels.py reads it from the
-compiled kernels). 128 threads take as many groups as fit; a larger group takes more threads, up to 2,048 samples, for gradients
-512. Beyond that a program goes over its group in chunks, in a workspace; rows of more than 8,192 samples come sorted by torch, whose
-sort uses the whole device for a row. Groups that differ in size have their sizes known on the device alone: there is a
-launch for sizes up to twice the mean, and one for every eightfold of it, each leaving the others' groups alone.
+Shapes. A thread holds four samples, for gradients two: more, and registers spill (tests/test_triton_kernels.py reads it
+from the compiled kernels). 128 threads take as many groups as fit; a larger group takes more threads, up to 2,048 samples,
+for gradients 512. Beyond that a program goes over its group in chunks, in a workspace; rows of more than 8,192 samples come
+sorted by torch, whose sort uses the whole device for a row. Groups that differ in size have their sizes known on the device
+alone: there is a launch for sizes up to twice the mean, and one for every eightfold of it, each leaving the others' groups
+alone.
 
-Nothing but types and flags is compiled into a kernel: neither k nor a number of groups or samples. A compiled kernel is kept by those
-and launched past Triton's own look-up.
+Nothing but types and flags is compiled into a kernel: neither k nor a number of groups or samples. A compiled kernel is
+kept by those and launched past Triton's own look-up.
 """
 
 import os
@@ -70,7 +71,8 @@ def launch(kernel, programs, threads, tensors, numbers, flags):
         kernel[(programs,)](*tensors, *numbers, **flags)
         return
     device = triton.runtime.driver.active.get_current_device()
-    # What Triton compiles in of a tensor: its type, whether it begins at a multiple of 16 bytes, on AMD whether it ends within 2 GB.
+    # What Triton compiles in of a tensor: its type, whether it begins at a multiple of 16 bytes, on AMD whether it ends
+    # within 2 GB.
     of_tensors = [(x.dtype, x.data_ptr() % 16 == 0, x.untyped_storage().nbytes() < 2**31) for x in tensors]
     key = (kernel, device, threads, *of_tensors, *flags.values())
     compiled = _compiled.get(key)
@@ -85,7 +87,8 @@ def launch(kernel, programs, threads, tensors, numbers, flags):
 
 def enqueue(op, form, dtype, rewards, grad, offsets, k, k_value, out, count, width, stride, empty, sort):
     """One call. ``grad``, ``offsets`` and ``k`` may be None; ``dtype`` is the rewards', by name, which are bytes for bool.
-    ``empty(count, dtype)`` makes a workspace, ``sort()`` gives rows of rewards sorted as they are weighed, and their samples."""
+    ``empty(count, dtype)`` makes a workspace, ``sort()`` gives rows of rewards sorted as they are weighed, and their
+    samples."""
     ragged, backward, samples = offsets is not None, op == "backward", rewards.numel()
     common = {
         "OP": OPS[op],

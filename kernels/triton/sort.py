@@ -1,5 +1,5 @@
-"""Sorting the groups of a program: a bitonic network over the hypercube (Batcher, 1968), of a reward's order and the number of
-its sample as one integer. All entries of a group differ, so the sorted order is one and the same however it was reached.
+"""Sorting the groups of a program: a bitonic network over the hypercube (Batcher, 1968), of a reward's order and the number
+of its sample as one integer. All entries of a group differ, so the sorted order is one and the same however it was reached.
 
 Absent samples, NaN, come last.
 """
@@ -32,8 +32,8 @@ def value_of(key):
 
 @triton.jit
 def takes_smaller(rank, bit: tl.constexpr, stage: tl.constexpr, log_n: tl.constexpr):
-    """Of an exchange in the given stage, runs of 2**stage: which ranks keep the smaller. Runs ascend and descend by turns, the
-    last one ascends."""
+    """Of an exchange in the given stage, runs of 2**stage: which ranks keep the smaller. Runs ascend and descend by turns,
+    the last one ascends."""
     if stage < log_n:
         return ((rank >> bit) & 1) == ((rank >> stage) & 1)
     else:

@@ -40,8 +40,8 @@ def clamp_k(k, n, FORM: tl.constexpr):
 
 @triton.jit
 def factors(rank, n, k, FORM: tl.constexpr):
-    """w[q] is the product of the factors of ranks q .. n-1 with loo-1, where w[q] counts gap q; else w[q-1] is, which counts it
-    there."""
+    """w[q] is the product of the factors of ranks q .. n-1 with loo-1, where w[q] counts gap q; else w[q-1] is, which
+    counts it there."""
     q = rank.to(tl.float64)
     last = k.to(tl.float64) / tl.maximum(n, 1).to(tl.float64)
     if FORM == LOO_1:
@@ -206,9 +206,9 @@ def power_of_two(x):
 
 @triton.jit
 def cuts_for(largest, n):
-    """Two places for sums of n terms of at most this magnitude, below each of which so many bits are left that sums of the pieces
-    above it are exact (Demmel and Nguyen, Fast reproducible floating-point summation, 2013): so the order in which equal
-    rewards come to stand does not matter. (term + cut) - cut is the piece above the place; 0 is for no cut."""
+    """Two places for sums of n terms of at most this magnitude, below each of which so many bits are left that sums of the
+    pieces above it are exact (Demmel and Nguyen, Fast reproducible floating-point summation, 2013): so the order in which
+    equal rewards come to stand does not matter. (term + cut) - cut is the piece above the place; 0 is for no cut."""
     terms = tl.maximum(n, 1).to(tl.float64)
     first = power_of_two(largest * terms) * 4
     second = first * 2.220446049250313e-16 * (power_of_two(terms) * 8)
@@ -239,8 +239,8 @@ def gradients_of_gaps(
     log_n: tl.constexpr,
     dims: tl.constexpr,
 ):
-    """h[q] = up[q] sum_{p >= q} gy[p] - down[q] sum_{p < q} gy[p], from gy cut in two; ``.._below`` and ``.._above`` are the sums
-    before and after these ranks, one number a group. Gives the sums before the next ranks too."""
+    """h[q] = up[q] sum_{p >= q} gy[p] - down[q] sum_{p < q} gy[p], from gy cut in two; ``.._below`` and ``.._above`` are
+    the sums before and after these ranks, one number a group. Gives the sums before the next ranks too."""
     high_before, high_all = sums_before(high, rank, log_n, dims)
     low_before, low_all = sums_before(low, rank, log_n, dims)
     h = tl.zeros_like(high)
