@@ -7,7 +7,7 @@ JOBS ?= 2
 
 CXX_SOURCES := $(shell find kernels csrc tests bench -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help install demo bench gpu wheel test sanitize lint format clean
+.PHONY: help install demo bench gpu wheel test test-triton sanitize lint format clean
 
 help:
 	@echo "make demo     train on the paper's toy problem, compare with the optimum, measure groups per second"
@@ -44,11 +44,18 @@ TEST_WHEEL := build/test-wheel
 
 test: install $(CUDA_ON_CPU)/_cuda_on_cpu.so $(TEST_WHEEL)/.built
 	$(BIN)/python -m pytest -n $(JOBS)
+	$(MAKE) test-triton
+
+# Triton's kernels in its interpreter, which runs a kernel on the CPU a tensor operation at a time: not the largest groups.
+test-triton: install
+	TRITON_INTERPRET=1 PKPO_TEST_BACKENDS="triton interpreted" $(BIN)/python -m pytest -n $(JOBS) \
+		tests/test_transform.py tests/test_gradients.py tests/test_promises.py tests/test_errors.py \
+		-k "every_n_and_k or test_gradients or test_promises or test_errors"
 
 $(CUDA_ON_CPU)/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) tests/cuda_on_cpu/build.py
 	$(BIN)/python tests/cuda_on_cpu/build.py $(CUDA_ON_CPU)
 
-$(TEST_WHEEL)/.built: $(VENV)/.requirements setup.py pyproject.toml $(CXX_SOURCES) $(wildcard pkpo_kernels/*.py)
+$(TEST_WHEEL)/.built: $(VENV)/.requirements setup.py pyproject.toml $(CXX_SOURCES) $(wildcard pkpo_kernels/*.py kernels/triton/*.py)
 	rm -rf $(TEST_WHEEL) build/ptxas
 	mkdir -p $(TEST_WHEEL)
 	if command -v nvcc; then \

@@ -31,7 +31,8 @@ LIMITS = {
     "block_groups": (128, 5 * 1024),
     "finish_tiles": (128, 1024),
     "scan_gradients": (128, 1024),
-    "sum_tiles": (96, 1024),
+    "sum_tiles": (104, 1024),
+    "sort_tiles": (128, 1024),
     "": (64, 1024),  # the other passes over tiles
 }
 
