@@ -101,7 +101,10 @@ def _check(name: str, error: type[Exception]) -> None:
 
 
 def choose_from_environment() -> None:
-    """Without starting CUDA: what only shows there is an error then (_backends.py)."""
+    """Without starting CUDA: what only shows there is an error then (_backends.py), and what registers itself there, after
+    the choice was made, is overridden again."""
+    if torch.version.cuda or torch.version.hip:
+        torch.cuda._lazy_call(lambda: _force(_forced))
     name = os.environ.get("PKPO_BACKEND")
     if not name:
         return

@@ -123,3 +123,28 @@ print(pkpo_kernels.info())
     done = python(script, PKPO_BACKEND="triton", TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stderr
     assert "cpu              served by: Triton kernels, in Triton's interpreter" in done.stdout
+
+
+def test_it_holds_when_the_gpu_starts_later():
+    """The CUDA library registers itself when torch starts CUDA, after the choice was made: it does not displace it."""
+    script = """
+import torch
+torch.version.cuda, waiting = "13.0", []
+torch.cuda._lazy_call = waiting.append
+import pkpo_kernels
+from pkpo_kernels import _backends
+class Library:
+    exists = staticmethod(lambda: True)
+_backends.CUDA_LIBRARY, stand_in = Library, torch.library.Library("pkpo", "IMPL")
+def load(path):
+    stand_in.impl("transform", lambda rewards, k, baseline="loo-1": rewards * 0 + 77, "CUDA")
+_backends.load_cuda_library = load
+for start in waiting:
+    start()
+on_cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
+print(torch.ops.pkpo.transform.default.redispatch(on_cuda, torch.tensor([[0.0, 1.0, 3.0]]), 2).tolist())
+"""
+    done = python(script)
+    assert "[[77.0, 77.0, 77.0]]" in done.stdout, done.stderr
+    done = python(script, PKPO_BACKEND="reference")
+    assert "[[0.0, 0.3333333432674408, 1.6666666269302368]]" in done.stdout, done.stderr
