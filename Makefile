@@ -49,8 +49,8 @@ test: install $(CUDA_ON_CPU)/_cuda_on_cpu.so $(TEST_WHEEL)/.built
 # Triton's kernels in its interpreter, which runs a kernel on the CPU a tensor operation at a time: not the largest groups.
 test-triton: install
 	TRITON_INTERPRET=1 PKPO_TEST_BACKENDS="triton interpreted" $(BIN)/python -m pytest -n $(JOBS) \
-		tests/test_transform.py tests/test_gradients.py tests/test_promises.py tests/test_errors.py \
-		-k "every_n_and_k or test_gradients or test_promises or test_errors"
+		tests/test_transform.py tests/test_gradients.py tests/test_promises.py tests/test_errors.py tests/test_triton_large.py \
+		-k "every_n_and_k or test_gradients or test_promises or test_errors or test_triton_large"
 
 $(CUDA_ON_CPU)/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) tests/cuda_on_cpu/build.py
 	$(BIN)/python tests/cuda_on_cpu/build.py $(CUDA_ON_CPU)

@@ -102,7 +102,7 @@ def _run(launch, op_name, op, form, rewards, out_shape, *, grad=None, offsets=No
     return out
 
 
-def implement(library: torch.library.Library, key: str, **options) -> None:
+def implement(library: torch.library.Library, key: str) -> None:
     """Registers the kernels for a dispatch key of a library that has the schemas."""
     launch = _kernels()
 
@@ -157,8 +157,8 @@ def implement(library: torch.library.Library, key: str, **options) -> None:
         return out
 
     for op in ("transform", "max_at_k", "_transform_backward", "_max_at_k_backward"):
-        library.impl(op, form_of(op, False), key, **options)
-        library.impl(f"{op}.tensor_k", form_of(op, False), key, **options)
-        library.impl(f"{op}.grouped", form_of(op, True), key, **options)
-    library.impl("max_at_k.curve", curve, key, **options)
-    library.impl("max_at_k.curve_grouped", curve, key, **options)
+        library.impl(op, form_of(op, False), key)
+        library.impl(f"{op}.tensor_k", form_of(op, False), key)
+        library.impl(f"{op}.grouped", form_of(op, True), key)
+    library.impl("max_at_k.curve", curve, key)
+    library.impl("max_at_k.curve_grouped", curve, key)

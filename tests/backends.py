@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 
 import torch
-import triton
-from triton.runtime.interpreter import InterpretedFunction
 
 from pkpo_kernels import _backends, _triton, ops, reference
 
@@ -42,6 +40,22 @@ class CpuOps(Ops):
         return call
 
 
+def packets_of(name, register):
+    """The ops under a name of their own, whose kernels ``register(library)`` registers: also where another backend serves."""
+    library = torch.library.Library(name, "DEF")
+    ops.define_schemas(library)
+    register(library)
+    packets = getattr(torch.ops, name)
+    packets.library = library  # lives as long
+    for op in ("transform", "max_at_k", "_transform_backward", "_max_at_k_backward"):
+        ops.choose_form_by_type(getattr(packets, op), op)
+    return packets
+
+
+def triton_packets(key):
+    return packets_of(f"pkpo_triton_{key.lower()}", lambda library: _triton.implement(library, key))
+
+
 class CudaOnCpuOps(Ops):
     """The CUDA kernels' own sources, compiled for the CPU (cuda_on_cpu/cuda_on_cpu.h)."""
 
@@ -49,28 +63,9 @@ class CudaOnCpuOps(Ops):
     one_arithmetic = False
 
     def __init__(self):
-        self.schemas = torch.library.Library("pkpo_cuda_on_cpu", "DEF")
-        ops.define_schemas(self.schemas)
         folder = os.environ.get("PKPO_CUDA_ON_CPU", Path(__file__).parent.parent / "build" / "cuda_on_cpu")
-        ctypes.CDLL(str(Path(folder) / "_cuda_on_cpu.so")).pkpo_cuda_register()
-        for name in ("transform", "max_at_k", "_transform_backward", "_max_at_k_backward"):
-            ops.choose_form_by_type(getattr(torch.ops.pkpo_cuda_on_cpu, name), name)
-        super().__init__(torch.ops.pkpo_cuda_on_cpu)
-
-
-def triton_packets(key):
-    """Triton's kernels for a dispatch key, under a name of their own: also where another backend serves."""
-    name = f"pkpo_triton_{key.lower()}"
-    _kept.append(torch.library.Library(name, "DEF"))
-    ops.define_schemas(_kept[-1])
-    _triton.implement(_kept[-1], key)
-    packets = getattr(torch.ops, name)
-    for op in ("transform", "max_at_k", "_transform_backward", "_max_at_k_backward"):
-        ops.choose_form_by_type(getattr(packets, op), op)
-    return packets
-
-
-_kept = []
+        register = ctypes.CDLL(str(Path(folder) / "_cuda_on_cpu.so")).pkpo_cuda_register
+        super().__init__(packets_of("pkpo_cuda_on_cpu", lambda library: register()))
 
 
 class TritonInterpretedOps(Ops):
@@ -80,6 +75,9 @@ class TritonInterpretedOps(Ops):
     one_arithmetic = False
 
     def __init__(self):
+        import triton
+        from triton.runtime.interpreter import InterpretedFunction
+
         super().__init__(triton_packets("CPU"))
         # For every function that a kernel calls the interpreter patches the modules of Triton's language that the function
         # sees: twice the time. Once for a kernel is enough, if it sees both modules.

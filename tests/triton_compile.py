@@ -51,7 +51,7 @@ def variants():
 
 
 def source_of(variant):
-    from pkpo_kernels.triton import group, large, launch
+    from pkpo_kernels.triton import launch
     from triton.compiler import ASTSource
 
     pointers = {
@@ -63,25 +63,12 @@ def source_of(variant):
         "int16": "i16",
         "int64": "i64",
     }
-    backward = variant.op == "backward"
-    flags = {
-        "OP": launch.OPS[variant.op],
-        "FORM": launch.FORMS[variant.form],
-        "RAGGED": variant.ragged,
-        "TENSOR_K": variant.tensor_k,
-        "K_PER_GROUP": variant.tensor_k,
-        "WIDE": variant.dtype in launch.WIDE,
-        "BOOLEAN": variant.dtype == "bool",
-    }
     is_sorted = variant.log_n is None and not variant.ragged
+    flags = launch.flags_of(variant.op, variant.form, variant.dtype, variant.ragged, variant.tensor_k, variant.tensor_k)
     if variant.log_n is None:
-        kernel, threads = large.weigh_large_groups, 256 if backward else 128
-        flags |= {"SORTED": is_sorted, "LOG_C": launch.LOG_CHUNK}
+        kernel, threads, flags = launch.large_kernel(flags, is_sorted)
     else:
-        kernel = group.weigh_groups
-        log_rows, threads = launch.shape_of(variant.log_n, backward)
-        keys = launch.keys_of(variant.dtype, variant.log_n)
-        flags |= {"KEYS": keys, "FULL": not variant.ragged, "LOG_N": variant.log_n, "LOG_ROWS": log_rows}
+        kernel, threads, flags = launch.group_kernel(flags, variant.dtype, variant.log_n, not variant.ragged)
     rewards = pointers[variant.dtype]
     out = rewards if rewards in ("fp64", "fp32", "fp16", "bf16") else "fp32"
     kinds = {

@@ -1,4 +1,4 @@
-"""Groups of up to 8,192 samples: 2**LOG_ROWS groups of up to 2**LOG_N samples to a program, one launch.
+"""Groups that a program holds in registers: 2**LOG_ROWS groups of up to 2**LOG_N samples, one launch.
 
 rows -> hypercube -> sorted -> weighed -> to their samples
 """

@@ -40,7 +40,7 @@ def is_right(rank, bit: tl.constexpr):
 
 @triton.jit
 def sum_of_groups(x, log_n: tl.constexpr, dims: tl.constexpr):
-    """One integer a group: their sum, which has no order."""
+    """One number a group: their sum, exact in any order; of integers, or of floating numbers whose sums are exact."""
     for bit in tl.static_range(log_n):
         x = tl.sum(x, dims - 1 - bit, keep_dims=True)
     return x

@@ -41,12 +41,27 @@ def value_sorted(keys, at, is_there, WIDE: tl.constexpr, SORTED: tl.constexpr):
 
 
 @triton.jit
-def sample_sorted(keys, numbers, at, is_there, WIDE: tl.constexpr, SORTED: tl.constexpr):
-    """Samples by rank."""
+def sample_sorted(keys, numbers, at, is_there, size, WIDE: tl.constexpr, SORTED: tl.constexpr):
+    """Samples by rank, of a group of ``size``. Where offsets fall, groups write over each other's part of the workspace,
+    which then holds anything: none reaches outside of its group for that."""
     if WIDE | SORTED:
-        return tl.load(numbers + at, mask=is_there, other=0).to(tl.int64)
+        sample = tl.load(numbers + at, mask=is_there, other=0).to(tl.int64)
     else:
-        return tl.load(keys + at, mask=is_there, other=0) & 0xFFFFFFFF
+        sample = tl.load(keys + at, mask=is_there, other=0) & 0xFFFFFFFF
+    return tl.minimum(tl.maximum(sample, 0), size - 1)
+
+
+@triton.jit
+def gradient_sorted(
+    grad, group, keys, numbers, begin, rank, n, size, FORM: tl.constexpr, WIDE: tl.constexpr, SORTED: tl.constexpr
+):
+    """Incoming gradients by rank, 0 where absent; of max_at_k the group's, at rank 0."""
+    if FORM == MAX_AT_K:
+        gy = tl.load(grad + group + rank * 0, mask=(rank == 0) & (n > 0), other=0)
+    else:
+        sample = sample_sorted(keys, numbers, begin + rank, rank < n, size, WIDE, SORTED)
+        gy = tl.load(grad + begin + sample, mask=rank < n, other=0)
+    return gy.to(tl.float64)
 
 
 @triton.jit
@@ -180,18 +195,14 @@ def weigh_large_groups(
         rank = chunk + index
         x = value_sorted(keys, begin + rank, rank < size, WIDE, SORTED)
         n = n + sum_of_groups((x == x).to(tl.int32), LOG_C, LOG_C)
-        if (OP == BACKWARD) & (FORM != MAX_AT_K):
-            sample = sample_sorted(keys, numbers, begin + rank, x == x, WIDE, SORTED)
-            gy = tl.load(grad + begin + sample, mask=x == x, other=0).to(tl.float64)
+        if OP == BACKWARD:  # absent samples come last: n counts all that are present up to here
+            gy = gradient_sorted(grad, group, keys, numbers, begin, rank, n, size, FORM, WIDE, SORTED)
             largest = tl.maximum(largest, max_of_groups(size_of(gy), LOG_C, LOG_C))
     k = clamp_k(k_of(k_tensor, k_value, group, group < count, TENSOR_K, K_PER_GROUP) + n * 0, n, FORM).to(tl.int64)
     has_answer = k > 0
     chunks = (size + C - 1) // C
 
     if OP == BACKWARD:
-        if FORM == MAX_AT_K:
-            gy_of_group = tl.load(grad + group).to(tl.float64) + nothing
-            largest = size_of(gy_of_group)
         first_cut, second_cut = cuts_for(largest, n)
         beyond = nothing + 1
         high_sum = nothing
@@ -204,14 +215,10 @@ def weigh_large_groups(
             tl.store(chunk_at + 3 * at + 1 + nowhere, high_sum)
             tl.store(chunk_at + 3 * at + 2 + nowhere, low_sum)
             beyond = beyond * of_group(all, index, LOG_C)
-            if FORM == MAX_AT_K:
-                gy = tl.where((rank == 0) & (n > 0), gy_of_group, 0.0)
-            else:
-                sample = sample_sorted(keys, numbers, begin + rank, rank < n, WIDE, SORTED)
-                gy = tl.load(grad + begin + sample, mask=rank < n, other=0).to(tl.float64)
+            gy = gradient_sorted(grad, group, keys, numbers, begin, rank, n, size, FORM, WIDE, SORTED)
             high, low = cut(gy, first_cut, second_cut)
-            high_sum = high_sum + sum_of_floats(high, LOG_C)
-            low_sum = low_sum + sum_of_floats(low, LOG_C)
+            high_sum = high_sum + sum_of_groups(high, LOG_C, LOG_C)
+            low_sum = low_sum + sum_of_groups(low, LOG_C, LOG_C)
         end = end_of(high_sum + low_sum, n, k, FORM)
         tl.debug_barrier()
         high_below = nothing
@@ -222,11 +229,7 @@ def weigh_large_groups(
             high_above = tl.load(chunk_at + 3 * at + 1 + nowhere)
             low_above = tl.load(chunk_at + 3 * at + 2 + nowhere)
             w, _ = products_from(factors(rank, n, k, FORM), rank, LOG_C, LOG_C)
-            if FORM == MAX_AT_K:
-                gy = tl.where((rank == 0) & (n > 0), gy_of_group, 0.0)
-            else:
-                sample = sample_sorted(keys, numbers, begin + rank, rank < n, WIDE, SORTED)
-                gy = tl.load(grad + begin + sample, mask=rank < n, other=0).to(tl.float64)
+            gy = gradient_sorted(grad, group, keys, numbers, begin, rank, n, size, FORM, WIDE, SORTED)
             high, low = cut(gy, first_cut, second_cut)
             h, high_below, low_below = gradients_of_gaps(
                 high, low, high_below, low_below, high_above, low_above, w * beyond, rank, n, k, FORM, LOG_C, LOG_C
@@ -238,7 +241,7 @@ def weigh_large_groups(
         for at in range(0, chunks):
             rank = at * C + index
             x = value_sorted(keys, begin + rank, rank < size, WIDE, SORTED)
-            sample = sample_sorted(keys, numbers, begin + rank, rank < size, WIDE, SORTED)
+            sample = sample_sorted(keys, numbers, begin + rank, rank < size, size, WIDE, SORTED)
             is_answer = (rank < n) & has_answer
             first = ties_end(keys, begin, size, n, x, False, WIDE, SORTED)
             after = ties_end(keys, begin, size, n, x, True, WIDE, SORTED)
@@ -289,7 +292,7 @@ def weigh_large_groups(
             for at in range(0, chunks):
                 rank = at * C + index
                 x = value_sorted(keys, begin + rank, rank < size, WIDE, SORTED)
-                sample = sample_sorted(keys, numbers, begin + rank, rank < size, WIDE, SORTED)
+                sample = sample_sorted(keys, numbers, begin + rank, rank < size, size, WIDE, SORTED)
                 is_answer = (rank < n) & has_answer
                 first = ties_end(keys, begin, size, n, x, False, WIDE, SORTED)
                 y = tl.load(results + begin + first, mask=is_answer, other=0)
@@ -301,14 +304,6 @@ def of_group(x, index, LOG_C: tl.constexpr):
     """A number that all ranks have, once."""
     x = x + tl.zeros([2] * LOG_C, x.dtype)
     return value_at(x, index, 0, LOG_C, LOG_C)
-
-
-@triton.jit
-def sum_of_floats(x, LOG_C: tl.constexpr):
-    """Of a chunk, along any tree: of numbers whose sums are exact."""
-    for bit in tl.static_range(LOG_C):
-        x = tl.sum(x, LOG_C - 1 - bit, keep_dims=True)
-    return x
 
 
 @triton.jit

@@ -16,14 +16,14 @@ import os
 
 import triton
 
-from . import group, large
+from . import group, large, weigh
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 LARGEST = {False: 2048, True: 512}  # of a group that is held in registers; True: for gradients
 SORTED_FROM = 8193
 LOG_CHUNK = 14 if INTERPRETED else 9
-OPS = {"transform": 0, "max_at_k": 1, "backward": 2}
-FORMS = {"none": 0, "loo": 1, "loo-1": 2, "max_at_k": 3}
+OPS = {"transform": group.TRANSFORM.value, "max_at_k": group.MAXIMUM.value, "backward": group.BACKWARD.value}
+FORMS = {"none": weigh.NONE.value, "loo": weigh.LOO.value, "loo-1": weigh.LOO_1.value, "max_at_k": weigh.MAX_AT_K.value}
 # Types whose values leave 13 bits of a float32 free.
 SHORT = ("float16", "bfloat16", "bool", "uint8", "int8")
 WIDE = ("float64", "int32", "int64")
@@ -46,8 +46,34 @@ def shape_of(log_n, backward):
 
 def keys_of(dtype, log_n):
     if dtype in SHORT:
-        return 0
-    return 1 if dtype not in WIDE and log_n <= 8 else 2
+        return group.SHORT.value
+    return group.SHORT_THEN_LONG.value if dtype not in WIDE and log_n <= 8 else group.LONG.value
+
+
+def flags_of(op, form, dtype, ragged, tensor_k, k_per_group):
+    """What is compiled into either kernel."""
+    return {
+        "OP": OPS[op],
+        "FORM": FORMS[form],
+        "RAGGED": ragged,
+        "TENSOR_K": tensor_k,
+        "K_PER_GROUP": k_per_group,
+        "WIDE": dtype in WIDE,
+        "BOOLEAN": dtype == "bool",
+    }
+
+
+def group_kernel(flags, dtype, log_n, full):
+    """(kernel, threads, what is compiled in)."""
+    log_rows, threads = shape_of(log_n, flags["OP"] == OPS["backward"])
+    more = {"KEYS": keys_of(dtype, log_n), "FULL": full, "LOG_N": log_n, "LOG_ROWS": log_rows}
+    return group.weigh_groups, threads, flags | more
+
+
+def large_kernel(flags, is_sorted):
+    """(kernel, threads, what is compiled in)."""
+    threads = 256 if flags["OP"] == OPS["backward"] else 128
+    return large.weigh_large_groups, threads, flags | {"SORTED": is_sorted, "LOG_C": LOG_CHUNK}
 
 
 def rooms(ragged, backward, width, samples, count):
@@ -90,40 +116,21 @@ def enqueue(op, form, dtype, rewards, grad, offsets, k, k_value, out, count, wid
     ``empty(count, dtype)`` makes a workspace, ``sort()`` gives rows of rewards sorted as they are weighed, and their
     samples."""
     ragged, backward, samples = offsets is not None, op == "backward", rewards.numel()
-    common = {
-        "OP": OPS[op],
-        "FORM": FORMS[form],
-        "RAGGED": ragged,
-        "TENSOR_K": k is not None,
-        "K_PER_GROUP": k is not None and k.dim() > 0,
-        "WIDE": dtype in WIDE,
-        "BOOLEAN": dtype == "bool",
-    }
+    common = flags_of(op, form, dtype, ragged, k is not None, k is not None and k.dim() > 0)
     pointers = [rewards, *(rewards if x is None else x for x in (grad, offsets, k)), out]
+    integers = (count, width, samples, k_value, stride)
     for smallest, log_n in rooms(ragged, backward, width, samples, count):
-        log_rows, threads = shape_of(log_n, backward)
-        flags = common | {
-            "KEYS": keys_of(dtype, log_n),
-            "FULL": not ragged and width == 1 << log_n,
-            "LOG_N": log_n,
-            "LOG_ROWS": log_rows,
-        }
-        numbers = (count, width, samples, k_value, stride, smallest)
-        programs = -(-count // (1 << log_rows))
-        launch(group.weigh_groups, programs, threads, pointers, numbers, flags)
+        kernel, threads, flags = group_kernel(common, dtype, log_n, not ragged and width == 1 << log_n)
+        programs = -(-count // (1 << flags["LOG_ROWS"]))
+        launch(kernel, programs, threads, pointers, (*integers, smallest), flags)
     largest = LARGEST[backward]
     if (samples if ragged else width) > largest:
         is_sorted = not ragged and width >= SORTED_FROM
         if is_sorted:
-            keys, numbers_of = sort()
+            entries = sort()
         else:
-            keys, numbers_of = empty(2 * samples, "int64"), empty(2 * samples if common["WIDE"] else 1, "int32")
-        workspace = [
-            keys,
-            numbers_of,
-            empty(samples, "float64"),
-            empty(3 * ((samples >> LOG_CHUNK) + count + 1), "float64"),
-        ]
-        flags = common | {"SORTED": is_sorted, "LOG_C": LOG_CHUNK}
-        numbers = (count, width, samples, k_value, stride, largest + 1)
-        launch(large.weigh_large_groups, count, 256 if backward else 128, pointers + workspace, numbers, flags)
+            entries = empty(2 * samples, "int64"), empty(2 * samples if common["WIDE"] else 1, "int32")
+        chunks = (samples >> LOG_CHUNK) + count + 1
+        workspace = [*entries, empty(samples, "float64"), empty(3 * chunks, "float64")]
+        kernel, threads, flags = large_kernel(common, is_sorted)
+        launch(kernel, count, threads, pointers + workspace, (*integers, largest + 1), flags)
