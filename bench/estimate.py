@@ -23,10 +23,11 @@ ROOT = Path(__file__).parent.parent
 KERNELS = ROOT / "kernels" / "cuda"
 RESULTS = Path(__file__).parent / "results"
 
-# Of an H200 (NVIDIA H200 datasheet; Hopper tuning guide): bytes a second of its memory, of which a copy reaches nine tenths;
-# multiprocessors, each issuing four warp instructions a cycle; cycles a second.
+# Of an H200 (SXM), from NVIDIA's datasheet: 4.8 TB a second of memory, of which a copy is taken to reach nine tenths; 67 TFLOPS
+# of float32, which count an instruction of a thread twice (multiply and add), a multiprocessor having as many lanes for them
+# as it issues instructions for.
 BANDWIDTH = 4.8e12 * 0.9
-THREAD_INSTRUCTIONS = 132 * 4 * 32 * 1.83e9
+THREAD_INSTRUCTIONS = 67e12 / 2
 ITEMS = 8
 
 
