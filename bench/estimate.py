@@ -23,9 +23,9 @@ ROOT = Path(__file__).parent.parent
 KERNELS = ROOT / "kernels" / "cuda"
 RESULTS = Path(__file__).parent / "results"
 
-# Of an H200 (SXM), from NVIDIA's datasheet: 4.8 TB a second of memory, of which a copy is taken to reach nine tenths; 67 TFLOPS
-# of float32, which count an instruction of a thread twice (multiply and add), a multiprocessor having as many lanes for them
-# as it issues instructions for.
+# Of an H200 (SXM), from NVIDIA's datasheet: 4.8 TB a second of memory, of which a copy is taken to reach nine tenths; 67
+# TFLOPS of float32, which count an instruction of a thread twice (multiply and add), a multiprocessor having as many lanes
+# for them as it issues instructions for.
 BANDWIDTH = 4.8e12 * 0.9
 THREAD_INSTRUCTIONS = 67e12 / 2
 ITEMS = 8
