@@ -1,8 +1,9 @@
 """Which kernels a call needs, in which shape, and their launch. Tensors come in, nothing is allocated but what ``empty``
 gives; torch is not imported.
 
-Shapes. A thread holds four samples, for gradients two: more, and registers spill (tests/triton_compile.py reads it
-from the compiled kernels). 128 threads take as many groups as fit; a larger group takes more threads, up to 2,048 samples,
+Shapes. A thread holds four samples, for gradients two: with more, many registers spill (tests/triton_compile.py prints what
+the compiled kernels take; of 176 for sm_90 six keep 8 to 88 bytes on a stack, bench/results/triton_sm90.txt). 128 threads
+take as many groups as fit; a larger group takes more threads, up to 2,048 samples,
 for gradients 512. Beyond that a program goes over its group in chunks, in a workspace; rows of more than 8,192 samples come
 sorted by torch, whose sort uses the whole device for a row. Groups that differ in size have their sizes known on the device
 alone: there is a launch for sizes up to twice the mean, and one for every eightfold of it, each leaving the others' groups
