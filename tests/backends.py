@@ -15,6 +15,7 @@ class Ops:
 
     checks_contents = True  # of offsets and k
     one_arithmetic = True  # for all types
+    most_groups = 10**6  # in one call of a test
 
     def __init__(self, packets=torch.ops.pkpo):
         self.transform = packets.transform
@@ -73,6 +74,7 @@ class TritonInterpretedOps(Ops):
 
     checks_contents = False
     one_arithmetic = False
+    most_groups = 20_000  # it runs one program after another
 
     def __init__(self):
         import triton
@@ -110,6 +112,7 @@ class Reference:
 
     checks_contents = True
     one_arithmetic = True
+    most_groups = 10**6
 
     def transform(self, rewards, *args, **keywords):
         function = reference.transform_grouped if len(args) == 2 else reference.transform

@@ -105,8 +105,8 @@ def test_gradient_of_ragged_groups(backend, form):
 @every_backend
 def test_a_million_groups_of_one(backend):
     backend = BACKENDS[backend]
-    x = torch.randn(10**6, generator=torch.Generator().manual_seed(0))
-    offsets, k = torch.arange(10**6 + 1), torch.tensor(3)
+    x = torch.randn(backend.most_groups, generator=torch.Generator().manual_seed(0))
+    offsets, k = torch.arange(len(x) + 1), torch.tensor(3)
     assert torch.equal(backend.transform(x, offsets, k), torch.zeros_like(x))
     assert torch.equal(backend.transform(x, offsets, k, baseline="none"), x)
     assert torch.equal(backend.max_at_k(x, offsets, k), x)

@@ -85,5 +85,5 @@ def test_flags_are_in_the_kernels_order():
     from pkpo_kernels.triton import launch
 
     flags = launch.flags_of("transform", "loo-1", "float32", False, False, False)
-    for kernel, _, own in (launch.group_kernel(flags, "float32", 4, True), launch.large_kernel(flags, True)):
+    for kernel, _, own in (launch.group_kernel(flags, "float32", 4, True, 1), launch.large_kernel(flags, True)):
         assert kernel.arg_names[-len(own) :] == list(own)

@@ -20,6 +20,7 @@ from .weigh import (
     has_down,
     infinite_part,
     put_together,
+    quotient,
     scan,
     size_of,
     sums_down,
@@ -82,8 +83,8 @@ def sort_chunks(
 
 @triton.jit
 def merge_runs(keys, numbers, to_keys, to_numbers, begin, size, run, index, WIDE: tl.constexpr, LOG_C: tl.constexpr):
-    """Sorted runs become runs twice as long: an entry goes behind the entries before it in its own run and, found by
-    bisection, in the one beside."""
+    """Sorted runs of ``run`` entries, a power of two, become runs twice as long: an entry goes behind the entries before it
+    in its own run and, found by bisection, in the one beside."""
     C: tl.constexpr = 1 << LOG_C
     for chunk in range(0, size, C):
         place = chunk + index
@@ -92,13 +93,13 @@ def merge_runs(keys, numbers, to_keys, to_numbers, begin, size, run, index, WIDE
         number = index.to(tl.int32)
         if WIDE:
             number = tl.load(numbers + begin + place, mask=is_there, other=0)
-        own = (place // run) * run
-        beside = ((place // run) ^ 1) * run
+        own = place & -run
+        beside = own ^ run
         low = place * 0
         high = tl.minimum(tl.maximum(size - beside, 0), run) + low
         width = run
         while width > 0:
-            middle = (low + high) // 2
+            middle = (low + high) >> 1
             asks = is_there & (low < high)
             at = begin + beside + middle
             other = tl.load(keys + at, mask=asks, other=0)
@@ -107,7 +108,7 @@ def merge_runs(keys, numbers, to_keys, to_numbers, begin, size, run, index, WIDE
                 is_before = is_before | ((other == key) & (tl.load(numbers + at, mask=asks, other=0) < number))
             low = tl.where(asks & is_before, middle + 1, low)
             high = tl.where(asks & (is_before == 0), middle, high)
-            width = width // 2
+            width = width >> 1
         to = begin + tl.minimum(own, beside) + (place - own) + low
         tl.store(to_keys + to, key, mask=is_there)
         if WIDE:
@@ -121,7 +122,7 @@ def ties_end(keys, begin, size, n, x, ABOVE: tl.constexpr, WIDE: tl.constexpr, S
     high = low + n
     width = size
     while width > 0:
-        middle = (low + high) // 2
+        middle = (low + high) >> 1
         asks = low < high
         other = value_sorted(keys, begin + middle, asks, WIDE, SORTED)
         if ABOVE:
@@ -130,7 +131,7 @@ def ties_end(keys, begin, size, n, x, ABOVE: tl.constexpr, WIDE: tl.constexpr, S
             goes_on = other < x
         low = tl.where(asks & goes_on, middle + 1, low)
         high = tl.where(asks & (goes_on == 0), middle, high)
-        width = width // 2
+        width = width >> 1
     return low
 
 
@@ -247,7 +248,7 @@ def weigh_large_groups(
             after = ties_end(keys, begin, size, n, x, True, WIDE, SORTED)
             gx = tl.load(results + begin + first, mask=is_answer, other=0)
             gx = gx - tl.where(after < n, tl.load(results + begin + after, mask=is_answer & (after < n), other=0), end)
-            gx = gx / tl.maximum(after - first, 1).to(tl.float64)
+            gx = quotient(gx, tl.maximum(after - first, 1).to(tl.float64))
             store_results(out + begin + sample, tl.where(is_answer, gx, 0.0), rank < size, WIDE)
     else:
         lowest = value_sorted(keys, begin + nowhere, n > 0, WIDE, SORTED)

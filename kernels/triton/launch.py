@@ -1,13 +1,11 @@
 """Which kernels a call needs, in which shape, and their launch. Tensors come in, nothing is allocated but what ``empty``
 gives; torch is not imported.
 
-Shapes. A thread holds four samples, for gradients two: with more, many registers spill (tests/triton_compile.py prints what
-the compiled kernels take; of 176 for sm_90 six keep 8 to 88 bytes on a stack, bench/results/triton_sm90.txt). 128 threads
-take as many groups as fit; a larger group takes more threads, up to 2,048 samples,
-for gradients 512. Beyond that a program goes over its group in chunks, in a workspace; rows of more than 8,192 samples come
-sorted by torch, whose sort uses the whole device for a row. Groups that differ in size have their sizes known on the device
-alone: there is a launch for sizes up to twice the mean, and one for every eightfold of it, each leaving the others' groups
-alone.
+Shapes. A thread holds four samples, for gradients two: with more, registers spill (tests/test_triton_compile.py allows none).
+128 threads take as many groups as fit; a larger group takes more threads, up to 1,024 samples, for gradients 512. Beyond
+that a program goes over its group in chunks, in a workspace; rows of more than 8,192 samples come sorted by torch, whose
+sort uses the whole device for a row. Groups that differ in size have their sizes known on the device alone: there is a
+launch for sizes up to twice the mean, and one for every eightfold of it, each leaving the others' groups alone.
 
 Nothing but types and flags is compiled into a kernel: neither k nor a number of groups or samples. A compiled kernel is
 kept by those and launched past Triton's own look-up.
@@ -20,7 +18,7 @@ import triton
 from . import group, large, weigh
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-LARGEST = {False: 2048, True: 512}  # of a group that is held in registers; True: for gradients
+LARGEST = {False: 1024, True: 512}  # of a group that is held in registers; True: for gradients
 SORTED_FROM = 8193
 LOG_CHUNK = 14 if INTERPRETED else 9
 OPS = {"transform": group.TRANSFORM.value, "max_at_k": group.MAXIMUM.value, "backward": group.BACKWARD.value}
@@ -36,11 +34,11 @@ def log2_above(n):
     return max(1, (n - 1).bit_length())
 
 
-def shape_of(log_n, backward):
+def shape_of(log_n, backward, count):
     """(log2 of the groups of a program, threads)."""
     per_thread = 2 if backward else 4
     if INTERPRETED:  # one program after another: few large ones
-        return max(0, 13 - log_n), 128
+        return min(max(0, 17 - log_n), (count - 1).bit_length()), 128
     log_rows = max(0, (128 * per_thread).bit_length() - 1 - log_n)
     return log_rows, max(128, (1 << log_n) // per_thread)
 
@@ -64,9 +62,9 @@ def flags_of(op, form, dtype, ragged, tensor_k, k_per_group):
     }
 
 
-def group_kernel(flags, dtype, log_n, full):
+def group_kernel(flags, dtype, log_n, full, count):
     """(kernel, threads, what is compiled in)."""
-    log_rows, threads = shape_of(log_n, flags["OP"] == OPS["backward"])
+    log_rows, threads = shape_of(log_n, flags["OP"] == OPS["backward"], count)
     more = {"KEYS": keys_of(dtype, log_n), "FULL": full, "LOG_N": log_n, "LOG_ROWS": log_rows}
     return group.weigh_groups, threads, flags | more
 
@@ -75,6 +73,16 @@ def large_kernel(flags, is_sorted):
     """(kernel, threads, what is compiled in)."""
     threads = 256 if flags["OP"] == OPS["backward"] else 128
     return large.weigh_large_groups, threads, flags | {"SORTED": is_sorted, "LOG_C": LOG_CHUNK}
+
+
+def options_of(threads, target):
+    """For Triton's compiler. No contraction: a group has the same bits in whichever shape it is computed. A thread may take
+    all registers that it can have: left to itself, NVIDIA's assembler spills a few in some kernels, so that more threads
+    fit."""
+    options = {"num_warps": threads // target.warp_size, "enable_fp_fusion": False}
+    if target.backend == "cuda" and threads <= 256:
+        options["maxnreg"] = 255
+    return options
 
 
 def rooms(ragged, backward, width, samples, count):
@@ -104,9 +112,7 @@ def launch(kernel, programs, threads, tensors, numbers, flags):
     key = (kernel, device, threads, *of_tensors, *flags.values())
     compiled = _compiled.get(key)
     if compiled is None:
-        warp = triton.runtime.driver.active.get_current_target().warp_size
-        # No contraction: a group has the same bits in whichever shape it is computed.
-        options = {"num_warps": threads // warp, "enable_fp_fusion": False}
+        options = options_of(threads, triton.runtime.driver.active.get_current_target())
         _compiled[key] = kernel[(programs,)](*tensors, *numbers, **flags, **options)
     else:
         compiled[(programs, 1, 1)](*tensors, *numbers, *flags.values())
@@ -121,7 +127,7 @@ def enqueue(op, form, dtype, rewards, grad, offsets, k, k_value, out, count, wid
     pointers = [rewards, *(rewards if x is None else x for x in (grad, offsets, k)), out]
     integers = (count, width, samples, k_value, stride)
     for smallest, log_n in rooms(ragged, backward, width, samples, count):
-        kernel, threads, flags = group_kernel(common, dtype, log_n, not ragged and width == 1 << log_n)
+        kernel, threads, flags = group_kernel(common, dtype, log_n, not ragged and width == 1 << log_n, count)
         programs = -(-count // (1 << flags["LOG_ROWS"]))
         launch(kernel, programs, threads, pointers, (*integers, smallest), flags)
     largest = LARGEST[backward]

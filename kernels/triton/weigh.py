@@ -29,6 +29,19 @@ MAX_AT_K = tl.constexpr(3)
 
 
 @triton.jit
+def quotient(a, b):
+    """a / b in float64 for b from 1 to 2**64, to the last place: Newton's iterations for 1 / b from a float32, then one for
+    the quotient. The compiler's own division has a branch for subnormal numbers, which is a call that registers are spilled
+    around."""
+    y = (1.0 / b.to(tl.float32)).to(tl.float64)
+    y = tl.fma(y, tl.fma(-b, y, 1.0), y)
+    y = tl.fma(y, tl.fma(-b, y, 1.0), y)
+    q = a * y
+    rest = tl.fma(-b, q, a)
+    return tl.where(rest == rest, tl.fma(rest, y, q), q)  # inf - inf where a is infinite
+
+
+@triton.jit
 def clamp_k(k, n, FORM: tl.constexpr):
     """k as it is used where n samples are present; 0 where the group has no answer but zeros."""
     largest = n
@@ -43,12 +56,12 @@ def factors(rank, n, k, FORM: tl.constexpr):
     """w[q] is the product of the factors of ranks q .. n-1 with loo-1, where w[q] counts gap q; else w[q-1] is, which
     counts it there."""
     q = rank.to(tl.float64)
-    last = k.to(tl.float64) / tl.maximum(n, 1).to(tl.float64)
+    last = quotient(k.to(tl.float64), tl.maximum(n, 1).to(tl.float64))
     if FORM == LOO_1:
-        ratio = tl.maximum(rank + 2 - k, 0).to(tl.float64) / (q + 1)
+        ratio = quotient(tl.maximum(rank + 2 - k, 0).to(tl.float64), q + 1)
         factor = tl.where(rank == n - 1, last, ratio)
     else:
-        ratio = tl.maximum(rank + 1 - k, 0).to(tl.float64) / tl.maximum(q, 1.0)
+        ratio = quotient(tl.maximum(rank + 1 - k, 0).to(tl.float64), tl.maximum(q, 1.0))
         factor = tl.where(rank == n - 1, ratio * last, ratio)
         factor = tl.where(rank == 0, 1.0, factor)
     return tl.where(rank >= n, 1.0, factor)
@@ -60,9 +73,9 @@ def up_of(w, rank, n, k, FORM: tl.constexpr):
     q = rank.to(tl.float64)
     N = n.to(tl.float64)
     if FORM == LOO:
-        c = w * (q * N / tl.maximum((N - 1) * (N - k.to(tl.float64)), 1.0))
+        c = w * quotient(q * N, tl.maximum((N - 1) * (N - k.to(tl.float64)), 1.0))
     else:
-        c = tl.where(k == 1, q / tl.maximum(N * (N - 1), 1.0), w)
+        c = tl.where(k == 1, quotient(q, tl.maximum(N * (N - 1), 1.0)), w)
     return tl.where((rank >= 1) & (rank < n), c, 0.0)
 
 
@@ -75,11 +88,11 @@ def down_of(w, rank, n, k, FORM: tl.constexpr):
     if FORM == NONE:
         c = w
     elif FORM == LOO:
-        c = w * ((N * (N - 1 - q) + K) / tl.maximum((N - 1) * (N - K), 1.0))
+        c = w * quotient(N * (N - 1 - q) + K, tl.maximum((N - 1) * (N - K), 1.0))
     elif FORM == MAX_AT_K:
-        c = w * (q / tl.maximum(K, 1.0))
+        c = w * quotient(q, tl.maximum(K, 1.0))
     else:
-        c = tl.where(k == 1, (N - q) / tl.maximum(N * (N - 1), 1.0), 0.0)
+        c = tl.where(k == 1, quotient(N - q, tl.maximum(N * (N - 1), 1.0)), 0.0)
     return tl.where((rank >= 1) & (rank < n), c, 0.0)
 
 
@@ -89,9 +102,9 @@ def top_of(n, k, FORM: tl.constexpr):
     N = tl.maximum(n, 1).to(tl.float64)
     K = k.to(tl.float64)
     if FORM == NONE:
-        return K / N
+        return quotient(K, N)
     elif FORM == LOO:
-        return -(K / N) / tl.maximum(N - 1, 1.0)
+        return quotient(-quotient(K, N), tl.maximum(N - 1, 1.0))
     elif FORM == MAX_AT_K:
         return K * 0 + 1
     else:
@@ -147,7 +160,7 @@ def negligible(x, n, k, FORM: tl.constexpr):
     least = 1e-12
     if x.dtype == tl.float32:
         least = 4e-7
-    largest = k.to(tl.float64) / tl.maximum(n, 1).to(tl.float64)
+    largest = quotient(k.to(tl.float64), tl.maximum(n, 1).to(tl.float64))
     if FORM == MAX_AT_K:
         largest = largest * 0 + 1
     if FORM == LOO_1:
@@ -286,4 +299,4 @@ def weigh_gradient(x, gy, w, rank, n, k, FORM: tl.constexpr, log_n: tl.constexpr
     after = smallest_after(tl.where(begins, rank, 1 << log_n), rank, log_n, dims)
     count = tl.minimum(after, n) - first
     share = nearest_at_or_before(h, begins, rank, log_n, dims) - nearest_after(h, begins, end, rank, log_n, dims)
-    return share / tl.maximum(count, 1).to(tl.float64)
+    return quotient(share, tl.maximum(count, 1).to(tl.float64))
