@@ -7,11 +7,14 @@ JOBS ?= 2
 
 CXX_SOURCES := $(shell find kernels csrc tests bench -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help install demo bench gpu wheel test test-triton sanitize lint format clean
+.PHONY: help install demo bench bench-verl learn gpu wheel test test-triton test-integrations sanitize lint format clean
 
 help:
 	@echo "make demo     train on the paper's toy problem, compare with the optimum, measure groups per second"
 	@echo "make test     the whole test suite"
+	@echo "make test-integrations  TRL and verl, in environments of their own"
+	@echo "make learn    a small model learns in TRL's trainer, for k = 1 and k = 8; writes bench/results/trl_learning.md and .png"
+	@echo "make bench-verl  verl's own estimators beside this package's; writes bench/results/verl.md"
 	@echo "make sanitize random calls of the compiled libraries under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make bench    the CPU kernel beside its peers, as ratios; writes bench/results/cpu.json and .png"
 	@echo "make wheel    a wheel with CUDA kernels for PKPO_CUDA_ARCHS, in dist/; needs nvcc, but no GPU"
@@ -37,20 +40,59 @@ demo: install
 bench: install
 	$(BIN)/python -m bench.cpu
 
+# The trainers people use, in environments of their own: at the newest versions supported, and TRL at the oldest.
+INTEGRATIONS := build/venv-integrations
+OLDEST_TRL := build/venv-oldest-trl
+# The package's source and libraries, as the environment of `make install` built them.
+WITH_PACKAGE := PYTHONPATH="$(abspath .)"
+
+$(INTEGRATIONS)/.installed: requirements-integrations.txt
+	$(PYTHON) -m venv $(INTEGRATIONS)
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-integrations.txt
+	touch $@
+
+# requests: imported by TRL 1.0, which does not ask for it.
+$(OLDEST_TRL)/.installed:
+	$(PYTHON) -m venv $(OLDEST_TRL)
+	$(OLDEST_TRL)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 trl==1.0.0 requests pytest pytest-xdist hypothesis
+	touch $@
+
+test-integrations: install $(INTEGRATIONS)/.installed $(OLDEST_TRL)/.installed
+	$(WITH_PACKAGE) $(INTEGRATIONS)/bin/python -m pytest -n $(JOBS) tests/integrations
+	$(WITH_PACKAGE) $(OLDEST_TRL)/bin/python -m pytest -n $(JOBS) tests/integrations/test_trl.py
+
+learn: install $(INTEGRATIONS)/.installed
+	$(WITH_PACKAGE) $(INTEGRATIONS)/bin/python -m bench.trl_learning
+
+bench-verl: install $(INTEGRATIONS)/.installed
+	$(WITH_PACKAGE) $(INTEGRATIONS)/bin/python -m bench.verl
+
 # The CUDA kernels' sources compiled for the CPU, to be tested.
 CUDA_ON_CPU := build/cuda_on_cpu
 # Where there is nvcc, a wheel for two architectures, to be tested too.
 TEST_WHEEL := build/test-wheel
 
 test: install $(CUDA_ON_CPU)/_cuda_on_cpu.so $(TEST_WHEEL)/.built
-	$(BIN)/python -m pytest -n $(JOBS)
+	TRITON_CACHE_DIR=build/triton-cache $(BIN)/python -m pytest -n $(JOBS)
 	$(MAKE) test-triton
 
-# Triton's kernels in its interpreter, which runs a kernel on the CPU a tensor operation at a time: not the largest groups.
-test-triton: install
-	TRITON_INTERPRET=1 PKPO_TEST_BACKENDS="triton interpreted" $(BIN)/python -m pytest -n $(JOBS) \
-		tests/test_transform.py tests/test_gradients.py tests/test_promises.py tests/test_errors.py tests/test_triton_large.py \
-		-k "every_n_and_k or test_gradients or test_promises or test_errors or test_triton_large"
+# Triton's kernels in its interpreter, which runs a kernel on the CPU a tensor operation at a time: the oracle's table but for
+# its largest groups. Then the oldest Triton that is supported: its interpreter, and its compiler for one architecture.
+INTERPRETED := TRITON_INTERPRET=1 PKPO_TEST_BACKENDS="triton interpreted"
+OLDEST_TRITON := build/triton-3.4
+
+test-triton: install $(OLDEST_TRITON)/.installed
+	$(INTERPRETED) $(BIN)/python -m pytest -n $(JOBS) tests/test_transform.py tests/test_grouped.py tests/test_gradients.py \
+		tests/test_promises.py tests/test_errors.py tests/test_triton_large.py -k "not 65536"
+	PYTHONPATH=$(OLDEST_TRITON) $(INTERPRETED) $(BIN)/python -m pytest -n $(JOBS) tests/test_gradients.py tests/test_triton_large.py \
+		-W ignore::DeprecationWarning
+	PYTHONPATH=$(OLDEST_TRITON) TRITON_CACHE_DIR=build/triton-cache $(BIN)/python tests/triton_compile.py --every 12 90
+
+# NumPy of its time too: its interpreter fails with newer ones.
+$(OLDEST_TRITON)/.installed: $(VENV)/.requirements
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(OLDEST_TRITON) \
+		triton==3.4.0 "numpy<2.3"
+	touch $@
 
 $(CUDA_ON_CPU)/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) tests/cuda_on_cpu/build.py
 	$(BIN)/python tests/cuda_on_cpu/build.py $(CUDA_ON_CPU)

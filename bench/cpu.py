@@ -9,18 +9,16 @@ to the same one.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-import pkpo_kernels
 from bench import peers
+from bench.machine import described
 from bench.timing import side_by_side
 from pkpo_kernels import _backends
 
@@ -113,18 +111,6 @@ def measure_in_process(isa, quick):
     return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
-def machine():
-    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    return {
-        "cpu": model[0].partition(":")[2].strip() if model else platform.processor(),
-        "cores": os.cpu_count(),
-        "versions": {"pkpo_kernels": pkpo_kernels.__version__, "torch": torch.__version__, "numpy": np.__version__},
-        "commit": commit,
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
 def ratios(n, row):
     """The ratios that matter, by the names of the table's columns."""
     t = {name: timing["median"] for name, timing in row["forward"].items()}
@@ -206,7 +192,7 @@ def main():
         print(json.dumps(measure_here(arguments.quick)))
         return
     isas = [arguments.isa] if arguments.isa else _backends.available_cpu_isas()
-    results = {"machine": machine(), "isas": {}}
+    results = {"machine": described("numpy"), "isas": {}}
     for isa in isas:
         results["isas"][isa] = measure_in_process(isa, arguments.quick)
         print(table(isa, results["isas"][isa]) + "\n")

@@ -12,19 +12,18 @@ import contextlib
 import ctypes
 import json
 import math
-import platform
 import re
 import shutil
 import subprocess
 import tempfile
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 
 import pkpo_kernels
 from bench import peers
+from bench.machine import described
 from bench.timing import summary
 from pkpo_kernels import _choice
 
@@ -204,17 +203,8 @@ def growth(rounds):
 
 def machine():
     smi = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    return {
-        "gpu": torch.cuda.get_device_name(),
-        "driver": subprocess.run(smi, capture_output=True, text=True, check=False).stdout.strip().split("\n")[0],
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "pkpo_kernels": pkpo_kernels.__version__,
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip(),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
+    driver = subprocess.run(smi, capture_output=True, text=True, check=False).stdout.strip().split("\n")[0]
+    return {"gpu": torch.cuda.get_device_name(), "driver": driver} | described("triton")
 
 
 def table(results):

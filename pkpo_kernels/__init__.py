@@ -10,6 +10,7 @@ from ._version import __version__
 __all__ = [
     "Grouping",
     "__version__",
+    "advantages",
     "group_by",
     "info",
     "max_at_k",
@@ -34,6 +35,7 @@ except ImportError as _error:
 
 else:
     from . import _backends, _choice, reference
+    from ._advantages import advantages
     from ._choice import use_backend
     from .functional import Grouping, group_by, max_at_k, pass_at_k, transform
 

@@ -17,8 +17,8 @@ INTEGRAL = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch
 LARGEST_GROUP = 2**32 - 1
 
 
-def fail(op: str, message: str) -> NoReturn:
-    raise RuntimeError(f"{op}: {message}")
+def fail(op: str, message: str, cause: BaseException | None = None) -> NoReturn:
+    raise RuntimeError(f"{op}: {message}") from cause
 
 
 def dtype_name(dtype: torch.dtype) -> str:

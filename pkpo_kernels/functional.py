@@ -84,14 +84,8 @@ def transform(
     tensor([ 0.0000, -0.6667,  0.0000])
     """
     op = "pkpo_kernels.transform"
-    batch = _Batch(op, rewards, k, objective, group_ids, lengths, mask)
-    if batch.offsets is None:
-        y = OPS["transform"](batch.rewards, batch.k, baseline=baseline)
-    else:
-        y = OPS["transform"].grouped(batch.rewards, batch.offsets, batch.k, baseline=baseline)
-        if batch.order is not None:
-            y = torch.empty_like(y).scatter(0, batch.order, y)
-    return batch.finish(y)
+    batch = Batch(op, rewards, k, objective, group_ids, lengths, mask)
+    return batch.finish_samples(transform_batch(batch, baseline))
 
 
 def max_at_k(
@@ -130,7 +124,7 @@ def max_at_k(
     tensor([[1.3333, 2.3333, 3.0000]])
     """
     op = "pkpo_kernels.max_at_k"
-    batch = _Batch(op, rewards, k, objective, group_ids, lengths, mask)
+    batch = Batch(op, rewards, k, objective, group_ids, lengths, mask)
     if isinstance(batch.k, list):
         curve = OPS["max_at_k"].curve if batch.offsets is None else OPS["max_at_k"].curve_grouped
         arguments = (batch.rewards,) if batch.offsets is None else (batch.rewards, batch.offsets)
@@ -254,7 +248,14 @@ def _integers(op: str, name: str, value, device=None) -> Tensor:
     return tensor.to(device, torch.int64)
 
 
-class _Batch:
+def transform_batch(batch: Batch, baseline: str) -> Tensor:
+    """The op on samples as they are lined up."""
+    if batch.offsets is None:
+        return OPS["transform"](batch.rewards, batch.k, baseline=baseline)
+    return OPS["transform"].grouped(batch.rewards, batch.offsets, batch.k, baseline=baseline)
+
+
+class Batch:
     """The arguments that transform and max_at_k share, as those of the ops."""
 
     def __init__(self, op, rewards, k, objective, group_ids, lengths, mask):
@@ -325,6 +326,20 @@ class _Batch:
         if k < 1:
             _checks.fail(op, f"k must be at least 1, got {k}")
         return torch.full((), k, dtype=torch.int64, device=self.rewards.device)
+
+    def sum_of_groups(self, x: Tensor) -> Tensor:
+        """For every sample, as they are lined up, the sum over its group; float64."""
+        x = x.double()
+        if self.offsets is None:
+            return x.sum(-1, keepdim=True).expand_as(x)
+        offsets = self.offsets.to(torch.int64)
+        return torch.segment_reduce(x, "sum", offsets=offsets).repeat_interleave(offsets.diff(), output_size=len(x))
+
+    def finish_samples(self, y: Tensor) -> Tensor:
+        """Results of samples, in the caller's order."""
+        if self.order is not None:
+            y = torch.empty_like(y).scatter(0, self.order, y)
+        return self.finish(y)
 
     def finish(self, y: Tensor) -> Tensor:
         y = 0 - y if self.negated else y

@@ -1,0 +1,67 @@
+"""The time of verl's ``compute_advantage`` with this package's estimator and with verl's own: python -m bench.verl.
+
+16,384 responses to 1,024 prompts in any order, ids as verl makes them (uuid strings in an object array).
+"""
+
+import json
+import uuid
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.machine import described
+from bench.timing import side_by_side
+
+warnings.filterwarnings("ignore")  # verl's, of engines that are not installed
+from omegaconf import OmegaConf
+from verl import DataProto
+from verl.trainer.ppo.ray_trainer import compute_advantage
+
+import pkpo_kernels.integrations.verl  # noqa: F401  registers pkpo
+
+RESPONSES, PROMPTS = 16_384, 1_024
+LENGTHS = (16, 128, 1024)
+ESTIMATORS = ("pkpo", "grpo", "grpo_passk", "grpo_vectorized", "rloo_vectorized")
+OUT = Path(__file__).parent / "results"
+
+
+def batch(length):
+    generator = torch.Generator().manual_seed(0)
+    rewards = torch.zeros(RESPONSES, length)
+    rewards[:, -1] = torch.rand(RESPONSES, generator=generator).round()
+    names = np.array([str(uuid.UUID(int=i)) for i in range(PROMPTS)], dtype=object)
+    ids = names[torch.randperm(RESPONSES, generator=generator).numpy() % PROMPTS]
+    tensors = {"token_level_rewards": rewards, "response_mask": torch.ones(RESPONSES, length)}
+    return DataProto.from_dict(tensors=tensors, non_tensors={"uid": ids})
+
+
+def main():
+    torch.set_num_threads(2)
+    config = OmegaConf.create({"norm_adv_by_std_in_grpo": False, "pkpo": {"k": 8}})
+    results = {}
+    for length in LENGTHS:
+        data = batch(length)
+        candidates = {
+            name: lambda name=name, data=data: compute_advantage(data, name, config=config) for name in ESTIMATORS
+        }
+        results[length] = {name: t._asdict() for name, t in side_by_side(candidates, rounds=9).items()}
+    about = described("verl", "tensordict")
+    lines = [
+        f"`make bench-verl`: milliseconds of verl's `compute_advantage` for {RESPONSES:,} responses to {PROMPTS:,} prompts, "
+        f"median of 9 turns. verl {about['versions']['verl']}, torch {torch.__version__}, {about['cpu']}, 2 threads.",
+        "",
+        f"| estimator | {' | '.join(f'{length} tokens a response' for length in LENGTHS)} |",
+        "|---|" + "---|" * len(LENGTHS),
+    ]
+    for name in ESTIMATORS:
+        cells = [f"{1e3 * results[length][name]['median']:.1f}" for length in LENGTHS]
+        lines.append(f"| {'**pkpo**' if name == 'pkpo' else name} | {' | '.join(cells)} |")
+    (OUT / "verl.md").write_text("\n".join([*lines, ""]))
+    (OUT / "verl.json").write_text(json.dumps({"machine": about, "results": results}, indent=1) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
