@@ -13,18 +13,28 @@ from .._checks import BASELINES
 
 
 class Settings:
-    """Checked once, before any work: ``of`` names where they come from in messages."""
+    """Checked once, before any work: ``of`` names where they come from in messages; k comes as {its name there: k}."""
 
-    def __init__(self, of: str, k: int, schedule, baseline: str, scale: str, n: int):
+    def __init__(self, of: str, k: dict[str, int], schedule, baseline: str, scale: str, n: int | None = None):
         if baseline not in BASELINES:
             raise ValueError(f'{of}: baseline must be "none", "loo" or "loo-1", got "{baseline}"')
         if scale not in SCALES:
             raise ValueError(f'{of}: scale must be "sum", "mean" or "std", got "{scale}"')
-        largest = n - 1 if baseline == "loo" else n
+        largest = n and (n - 1 if baseline == "loo" else n)
+        [(name, k)] = k.items()
+        if schedule is None:
+            if isinstance(k, bool) or not isinstance(k, int):
+                raise TypeError(f"{of}: {name} must be an integer, got {k!r}")
+            if k < 1:
+                raise ValueError(f"{of}: {name} must be at least 1, got {k}")
+            if largest is not None and k > largest:
+                raise ValueError(
+                    f"{of}: {name} must be between 1 and {largest} with {n} samples and {baseline}, got {k}"
+                )
         try:
             self.schedule = annealing.make(k if schedule is None else schedule, n=largest)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{of}: {error}") from None
+            raise type(error)(f"{of}: k_schedule: {error}") from None
         self.baseline, self.scale = baseline, scale
 
 

@@ -8,7 +8,8 @@
 Everything else, rewards, generation, losses, logging, evaluation, is TRL's own: the trainer lets TRL score the completions
 and puts the advantages of pass@k in place of GRPO's. It overrides ``_calculate_rewards`` to see the rewards gathered over all
 processes and ``_generate_and_score_completions`` to replace the advantages, as TRL's maintainers advise
-(https://github.com/huggingface/trl/issues/4525). For TRL 1.0 to 1.16.
+(https://github.com/huggingface/trl/issues/4525); and ``_load_optimizer_and_scheduler``, to resume the schedule of k. For TRL
+1.0 to 1.16.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class PKPOConfig(GRPOConfig):
         ``baseline="loo"`` one less. k = 1 with scale "mean" is RLOO.
     baseline : "loo-1", "loo" or "none"
         See :func:`pkpo_kernels.transform`.
-    k_schedule : dict or annealing.Schedule, optional
+    k_schedule : dict, or such a one as JSON from a command line, optional
         k over the optimizer steps, in place of ``pass_at_k``: ``{"kind": "geometric", "start": 16, "end": 1,
         "steps": 500}``; see :func:`pkpo_kernels.annealing.make`. "pass_rate" follows the share of rewards above 0.
     scale : "mean", "std" or "sum"
@@ -83,9 +84,8 @@ class PKPOConfig(GRPOConfig):
         self.settings()
 
     def settings(self) -> Settings:
-        return Settings(
-            "PKPOConfig", self.pass_at_k, plain(self.k_schedule), self.baseline, self.scale, self.num_generations
-        )
+        k = {"pass_at_k": self.pass_at_k}
+        return Settings("PKPOConfig", k, plain(self.k_schedule), self.baseline, self.scale, self.num_generations)
 
 
 class PKPOTrainer(GRPOTrainer):
@@ -157,10 +157,10 @@ class PKPOTrainer(GRPOTrainer):
             logged.pop()
         logged.extend(of_all.tolist())
 
-    def _load_from_checkpoint(self, resume_from_checkpoint, *positional, **keywords):
-        super()._load_from_checkpoint(resume_from_checkpoint, *positional, **keywords)
-        path = os.path.join(resume_from_checkpoint, SCHEDULE_FILE)
-        if os.path.isfile(path):
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        path = checkpoint and os.path.join(checkpoint, SCHEDULE_FILE)
+        if path and os.path.isfile(path):
             with open(path) as file:
                 self.pkpo.schedule.load_state_dict(json.load(file))
 

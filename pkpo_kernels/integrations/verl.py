@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from torch import Tensor
 
 try:
@@ -43,6 +42,8 @@ DEFAULTS = {"k": 4, "k_schedule": None, "baseline": "loo-1", "scale": "mean", "f
 
 # The schedule goes on from call to call; by the settings it was made from.
 _settings: dict[str, Settings] = {}
+# States that were loaded before their settings were first used.
+_loaded: dict = {}
 
 
 @register_adv_est("pkpo")
@@ -92,9 +93,6 @@ def load_state_dict(state: Mapping) -> None:
             settings.schedule.load_state_dict(state[key])
 
 
-_loaded: dict = {}
-
-
 def _settings_of(op, config) -> Settings:
     given = plain(config.get("pkpo", None) if config is not None else None) or {}
     unknown = given.keys() - DEFAULTS.keys()
@@ -103,8 +101,7 @@ def _settings_of(op, config) -> Settings:
     values = DEFAULTS | given
     key = repr(sorted((name, plain(value)) for name, value in values.items()))
     if key not in _settings:
-        largest = torch.iinfo(torch.int32).max  # groups tell their own size
-        made = Settings(op, values["k"], plain(values["k_schedule"]), values["baseline"], values["scale"], largest)
+        made = Settings(op, {"k": values["k"]}, plain(values["k_schedule"]), values["baseline"], values["scale"])
         made.schedule.steps_taken = values["first_step"]
         if key in _loaded:
             made.schedule.load_state_dict(_loaded[key])

@@ -187,12 +187,18 @@ def test_schedule_that_follows_the_pass_rate(tmp_path):
 @pytest.mark.parametrize(
     "options,message",
     [
-        ({"pass_at_k": 9}, "PKPOConfig: Constant: k must be between 1 and n = 8, got 9"),
-        ({"pass_at_k": 8, "baseline": "loo"}, "PKPOConfig: Constant: k must be between 1 and n = 7, got 8"),
+        ({"pass_at_k": 9}, "PKPOConfig: pass_at_k must be between 1 and 8 with 8 samples and loo-1, got 9"),
+        (
+            {"pass_at_k": 8, "baseline": "loo"},
+            "PKPOConfig: pass_at_k must be between 1 and 7 with 8 samples and loo, got 8",
+        ),
         ({"baseline": "lo"}, 'PKPOConfig: baseline must be "none", "loo" or "loo-1", got "lo"'),
         ({"scale": "max"}, 'PKPOConfig: scale must be "sum", "mean" or "std", got "max"'),
-        ({"k_schedule": {"kind": "cubic"}}, "PKPOConfig: annealing.make: kind must be one of"),
-        ({"k_schedule": '{"kind": "linear", "start": 9, "steps": 5}'}, "PKPOConfig: Linear: start must be between"),
+        ({"k_schedule": {"kind": "cubic"}}, "PKPOConfig: k_schedule: annealing.make: kind must be one of"),
+        (
+            {"k_schedule": '{"kind": "linear", "start": 9, "steps": 5}'},
+            "PKPOConfig: k_schedule: Linear: start must be between",
+        ),
         ({"report_at_k": [0]}, r"PKPOConfig: report_at_k must be at least 1, got \[0\]"),
     ],
 )

@@ -122,7 +122,7 @@ def test_the_dataclass_of_verl_will_do():
 @pytest.mark.parametrize(
     "pkpo,message",
     [
-        ({"k": 0}, "verl's estimator pkpo: Constant: k must be at least 1, got 0"),
+        ({"k": 0}, "verl's estimator pkpo: k must be at least 1, got 0"),
         ({"kk": 2}, "algorithm.pkpo has k, k_schedule, baseline, scale, first_step, got kk"),
         ({"scale": "max"}, 'scale must be "sum", "mean" or "std", got "max"'),
         ({"baseline": "lo"}, 'baseline must be "none", "loo" or "loo-1", got "lo"'),
