@@ -178,7 +178,7 @@ def _bytes_of_ids(op, group_ids):
     if isinstance(group_ids, np.ndarray):
         if group_ids.ndim != 1:
             _checks.fail(op, f"group_ids must have shape (N,), got {group_ids.shape}")
-        if group_ids.dtype.kind not in "iub":
+        if group_ids.dtype.kind not in "iub" or group_ids.dtype == np.uint64:
             group_ids = group_ids.tolist()
     elif isinstance(group_ids, str | bytes) or not hasattr(group_ids, "__iter__"):
         _checks.fail(op, f"group_ids must be a sequence with one id a sample, got {type(group_ids).__name__}")
@@ -299,7 +299,7 @@ class _Exchange:
             work = dist.all_gather(pieces, content, group=self.group, async_op=True)
             work.wait(timedelta(seconds=self.timeout))
         except Exception as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             waited = f"waited for at most timeout = {self.timeout} s"
             _checks.fail(self.op, f"not all of {self.ranks} ranks answered; {waited} ({reason})", error)
         return [piece.cpu() for piece in pieces]

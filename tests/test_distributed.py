@@ -8,6 +8,7 @@ import time
 import uuid
 from pathlib import Path
 
+import numpy as np
 import oracle
 import pytest
 import torch
@@ -134,8 +135,11 @@ def test_without_torch_distributed():
         distributed.transform(rewards, 3, group_ids=ids, process_group=object())
     with pytest.raises(RuntimeError, match=r"k must be one for all groups, .* got shape \(2,\)"):
         distributed.transform(rewards, torch.tensor([1, 2]), group_ids=ids)
-    with pytest.raises(RuntimeError, match=r"integers must be from -2\*\*63 to 2\*\*63 - 1"):
-        distributed.transform(rewards[:1], 3, group_ids=[2**63])
+    for too_large in ([2**63], np.array([2**63], dtype=np.uint64)):
+        with pytest.raises(RuntimeError, match=r"integers must be from -2\*\*63 to 2\*\*63 - 1"):
+            distributed.transform(rewards[:1], 3, group_ids=too_large)
+    small = ids.numpy().astype(np.uint64)
+    assert torch.equal(distributed.transform(rewards, 3, group_ids=small), transform(rewards, 3, group_ids=ids))
 
 
 def values(rank, ranks):
