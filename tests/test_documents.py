@@ -1,10 +1,13 @@
-"""What the documents say against what it comes from: tables against result files, links against files."""
+"""What the documents say against what it comes from: examples are run, tables compared with result files, links followed."""
 
+import doctest
+import importlib
 import re
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -12,6 +15,13 @@ sys.path.insert(0, str(ROOT))
 from bench import tables  # noqa: E402
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("kernels/*.md")])
+
+
+@pytest.mark.parametrize("name", ["functional", "numpy", "annealing", "_advantages", "distributed"])
+def test_examples(name):
+    torch.set_printoptions(profile="default")
+    found = doctest.testmod(importlib.import_module(f"pkpo_kernels.{name}"))
+    assert found.failed == 0 and found.attempted > 1
 
 
 @pytest.mark.parametrize("name", tables.DOCUMENTS)

@@ -1,6 +1,5 @@
 """The public functions: ids, lengths, masks, objectives, counts."""
 
-import doctest
 import itertools
 import uuid
 from fractions import Fraction
@@ -17,12 +16,6 @@ from test_promises import identical
 import pkpo_kernels
 import pkpo_kernels.numpy
 from pkpo_kernels import _grouping, functional
-
-
-@pytest.mark.parametrize("module", [functional, pkpo_kernels.numpy])
-def test_examples(module):
-    torch.set_printoptions(profile="default")
-    assert doctest.testmod(module).failed == 0 and doctest.testmod(module).attempted > 3
 
 
 def ids_of_every_kind(numbers):
