@@ -1,11 +1,12 @@
 """Which kernels a call needs, in which shape, and their launch. Tensors come in, nothing is allocated but what ``empty``
 gives; torch is not imported.
 
-Shapes. A thread holds four samples, for gradients two: with more, registers spill (tests/test_triton_compile.py allows none).
-128 threads take as many groups as fit; a larger group takes more threads, up to 1,024 samples, for gradients 512. Beyond
-that a program goes over its group in chunks, in a workspace; rows of more than 8,192 samples come sorted by torch, whose
-sort uses the whole device for a row. Groups that differ in size have their sizes known on the device alone: there is a
-launch for sizes up to twice the mean, and one for every eightfold of it, each leaving the others' groups alone.
+Shapes. A thread holds four samples, for gradients, and for float64 in groups of 65 to 128, two: with more, registers spill
+(tests/test_triton_compile.py allows none). 128 threads take as many groups as fit; a larger group takes more threads, up to
+1,024 samples, for gradients 512. Beyond that a program goes over its group in chunks, in a workspace; rows of more than
+8,192 samples come sorted by torch, whose sort uses the whole device for a row. Groups that differ in size have their sizes
+known on the device alone: there is a launch for sizes up to twice the mean, and one for every eightfold of it, each leaving
+the others' groups alone.
 
 Nothing but types and flags is compiled into a kernel: neither k nor a number of groups or samples. A compiled kernel is
 kept by those and launched past Triton's own look-up.
@@ -34,9 +35,9 @@ def log2_above(n):
     return max(1, (n - 1).bit_length())
 
 
-def shape_of(log_n, backward, count):
+def shape_of(log_n, backward, wide, count):
     """(log2 of the groups of a program, threads)."""
-    per_thread = 2 if backward else 4
+    per_thread = 2 if backward or (wide and log_n == 7) else 4
     if INTERPRETED:  # one program after another: few large ones
         return min(max(0, 17 - log_n), (count - 1).bit_length()), 128
     log_rows = max(0, (128 * per_thread).bit_length() - 1 - log_n)
@@ -64,7 +65,7 @@ def flags_of(op, form, dtype, ragged, tensor_k, k_per_group):
 
 def group_kernel(flags, dtype, log_n, full, count):
     """(kernel, threads, what is compiled in)."""
-    log_rows, threads = shape_of(log_n, flags["OP"] == OPS["backward"], count)
+    log_rows, threads = shape_of(log_n, flags["OP"] == OPS["backward"], flags["WIDE"], count)
     more = {"KEYS": keys_of(dtype, log_n), "FULL": full, "LOG_N": log_n, "LOG_ROWS": log_rows}
     return group.weigh_groups, threads, flags | more
 
