@@ -65,7 +65,7 @@ learn: install $(INTEGRATIONS)/.installed
 	$(WITH_PACKAGE) $(INTEGRATIONS)/bin/python -m bench.trl_learning
 
 bench-verl: install $(INTEGRATIONS)/.installed
-	$(WITH_PACKAGE) $(INTEGRATIONS)/bin/python -m bench.verl
+	$(WITH_PACKAGE) $(INTEGRATIONS)/bin/python -W ignore -m bench.verl  # verl's warnings, of engines that are not there
 
 # The CUDA kernels' sources compiled for the CPU, to be tested.
 CUDA_ON_CPU := build/cuda_on_cpu

@@ -20,10 +20,14 @@ def described(*packages):
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = None
-    found = {"cores": os.cpu_count(), "python": platform.python_version(), "versions": versions}
-    return (
-        {"cpu": cpu()} | found | {"commit": commit(), "time": datetime.now(timezone.utc).isoformat(timespec="seconds")}
-    )
+    return {
+        "cpu": cpu(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": commit(),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
 
 
 def cpu():

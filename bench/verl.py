@@ -5,21 +5,17 @@
 
 import json
 import uuid
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-
-from bench.machine import described
-from bench.timing import side_by_side
-
-warnings.filterwarnings("ignore")  # verl's, of engines that are not installed
 from omegaconf import OmegaConf
 from verl import DataProto
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 import pkpo_kernels.integrations.verl  # noqa: F401  registers pkpo
+from bench.machine import described
+from bench.timing import side_by_side
 
 RESPONSES, PROMPTS = 16_384, 1_024
 LENGTHS = (16, 128, 1024)

@@ -43,6 +43,13 @@ def check_rewards(op: str, rewards: Tensor) -> None:
         fail(op, f"rewards must be a dense (strided) tensor, got {rewards.layout}")
 
 
+def check_group_ids(op: str, group_ids: Tensor) -> None:
+    if group_ids.dim() != 1:
+        fail(op, f"group_ids must have shape (N,), got {tuple(group_ids.shape)}")
+    if group_ids.dtype.is_floating_point or group_ids.dtype.is_complex:
+        fail(op, f"group_ids must be integers, got {dtype_name(group_ids.dtype)}")
+
+
 def check_dense(op: str, rewards: Tensor, k: int | Tensor, baseline: str) -> None:
     """rewards (..., n) with k an integer, or a tensor () or (...)."""
     check_baseline(op, baseline)

@@ -18,18 +18,24 @@ def group_array(group_ids: Sequence | np.ndarray) -> tuple[np.ndarray, np.ndarra
     Groups are numbered in the order in which their ids first come, and keep the order of their samples. ``order`` lists the
     samples group by group, group g at ``order[offsets[g]:offsets[g + 1]]``; ``numbers`` is the group of every sample.
     """
+    group_ids = integers_or_objects(group_ids)
     if isinstance(group_ids, np.ndarray):
-        if group_ids.ndim != 1:
-            raise ValueError(f"group_ids must have shape (N,), got {group_ids.shape}")
-        if group_ids.dtype.kind in "iub":
-            return _group_integers(np.ascontiguousarray(group_ids.astype(np.int64, copy=False)))
-        group_ids = group_ids.tolist()
-    elif isinstance(group_ids, str | bytes) or not hasattr(group_ids, "__iter__"):
-        raise TypeError(f"group_ids must be a sequence with one id a sample, got {type(group_ids).__name__}")
+        return _group_integers(np.ascontiguousarray(group_ids.astype(np.int64, copy=False)))
     try:
         return _group_objects(group_ids)
     except TypeError as error:
         raise TypeError(f"group_ids must be hashable: {error}") from None
+
+
+def integers_or_objects(group_ids: Sequence | np.ndarray) -> Sequence | np.ndarray:
+    """An array of integers as it is; other ids as a sequence of objects."""
+    if isinstance(group_ids, np.ndarray):
+        if group_ids.ndim != 1:
+            raise ValueError(f"group_ids must have shape (N,), got {group_ids.shape}")
+        return group_ids if group_ids.dtype.kind in "iub" else group_ids.tolist()
+    if isinstance(group_ids, str | bytes) or not hasattr(group_ids, "__iter__"):
+        raise TypeError(f"group_ids must be a sequence with one id a sample, got {type(group_ids).__name__}")
+    return group_ids
 
 
 def _group_integers(ids):

@@ -11,12 +11,13 @@ reliable: the paper anneals from one to the other (Walder and Karkhanis, arXiv 2
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 __all__ = ["Constant", "Cosine", "Geometric", "Linear", "PassRate", "Schedule", "Step", "make"]
 
 
-class Schedule:
+class Schedule(ABC):
     """What all schedules have. ``schedule(step)`` is k at a step, an integer of at least 1; ``schedule.k`` is k now, and
     :meth:`step` moves on.
 
@@ -27,7 +28,7 @@ class Schedule:
     """
 
     def __init__(self, n: int | None = None):
-        self.n = None if n is None else _positive(type(self).__name__, "n", n)
+        self.n = None if n is None else check_positive(type(self).__name__, "n", n)
         self.steps_taken = 0
         self._tensors: dict = {}
 
@@ -37,8 +38,8 @@ class Schedule:
             raise ValueError(f"{type(self).__name__}: step must be at least 0, got {step}")
         return self._k_at(step)
 
-    def _k_at(self, step: int) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _k_at(self, step: int) -> int: ...
 
     @property
     def k(self) -> int:
@@ -63,7 +64,7 @@ class Schedule:
         self._fill()
         return self.k
 
-    def _measure(self, pass_rate):
+    def _measure(self, pass_rate):  # noqa: B027  most schedules look at the step alone
         pass
 
     def tensor(self, device=None):
@@ -107,11 +108,11 @@ class Schedule:
         arguments = ", ".join(f"{name}={value}" for name, value in self._arguments().items())
         return f"{type(self).__name__}({arguments})"
 
-    def _arguments(self) -> dict:
-        raise NotImplementedError
+    @abstractmethod
+    def _arguments(self) -> dict: ...
 
     def _checked(self, name: str, k: int) -> int:
-        k = _positive(type(self).__name__, name, k)
+        k = check_positive(type(self).__name__, name, k)
         if self.n is not None and k > self.n:
             raise ValueError(f"{type(self).__name__}: {name} must be between 1 and n = {self.n}, got {k}")
         return k
@@ -146,7 +147,7 @@ class Step(Schedule):
     def __init__(self, start: int, end: int = 1, *, steps: int, n: int | None = None):
         super().__init__(n)
         self.start, self.end = self._checked("start", start), self._checked("end", end)
-        self.steps = _positive(type(self).__name__, "steps", steps)
+        self.steps = check_positive(type(self).__name__, "steps", steps)
 
     def _k_at(self, step):
         return self._between(min(step / self.steps, 1.0))
@@ -300,7 +301,7 @@ def make(spec: Schedule | Mapping | int, n: int | None = None) -> Schedule:
         raise TypeError(f"annealing.make: {error}") from None
 
 
-def _positive(of: str, name: str, value: int) -> int:
+def check_positive(of: str, name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{of}: {name} must be an integer, got {value!r}")
     if value < 1:

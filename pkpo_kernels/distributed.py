@@ -21,6 +21,7 @@ from torch import Tensor
 
 from . import _checks
 from ._advantages import advantages as _advantages
+from ._grouping import integers_or_objects
 from .functional import transform as _transform
 
 __all__ = ["advantages", "transform"]
@@ -172,17 +173,13 @@ def _check(op, rewards, k, group_ids) -> _Local:
 
 def _bytes_of_ids(op, group_ids):
     if isinstance(group_ids, Tensor):
-        if group_ids.dtype.is_floating_point or group_ids.dtype.is_complex:
-            _checks.fail(op, f"group_ids must be integers, got {_checks.dtype_name(group_ids.dtype)}")
+        _checks.check_group_ids(op, group_ids)
         group_ids = group_ids.cpu().numpy()
-    if isinstance(group_ids, np.ndarray):
-        if group_ids.ndim != 1:
-            _checks.fail(op, f"group_ids must have shape (N,), got {group_ids.shape}")
-        if group_ids.dtype.kind not in "iub" or group_ids.dtype == np.uint64:
-            group_ids = group_ids.tolist()
-    elif isinstance(group_ids, str | bytes) or not hasattr(group_ids, "__iter__"):
-        _checks.fail(op, f"group_ids must be a sequence with one id a sample, got {type(group_ids).__name__}")
-    else:
+    try:
+        group_ids = integers_or_objects(group_ids)
+    except (TypeError, ValueError) as error:
+        _checks.fail(op, str(error))
+    if not isinstance(group_ids, np.ndarray) or group_ids.dtype == np.uint64:
         group_ids = list(group_ids)
     if not len(group_ids):
         return NO_IDS, torch.empty(0, 0, dtype=torch.uint8)

@@ -213,10 +213,7 @@ def group_by(group_ids: Tensor | Sequence) -> Grouping:
 
 def _group_by(op: str, group_ids) -> Grouping:
     if isinstance(group_ids, Tensor):
-        if group_ids.dim() != 1:
-            _checks.fail(op, f"group_ids must have shape (N,), got {tuple(group_ids.shape)}")
-        if group_ids.dtype.is_floating_point or group_ids.dtype.is_complex:
-            _checks.fail(op, f"group_ids must be integers, got {_checks.dtype_name(group_ids.dtype)}")
+        _checks.check_group_ids(op, group_ids)
         if group_ids.device.type != "cpu":
             return _group_on_device(group_ids)
         group_ids = group_ids.numpy()

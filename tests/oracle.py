@@ -12,7 +12,7 @@ An absent sample is None; an infinite value is not a rational and is tested by h
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate, combinations
-from math import comb
+from math import comb, sqrt
 
 FORMS = ("none", "loo", "loo-1", "max_at_k")
 
@@ -166,6 +166,20 @@ def transform(x, k, form):
         for i, value in zip(order, linear([x[i] for i in order], k, form)):
             y[i] = value
     return y
+
+
+def advantages(x, k, form, scale):
+    """transform, scaled: "sum", "mean" or "std", as floats; 0 for absent samples."""
+    y = transform(x, k, form)
+    there = [i for i, value in enumerate(x) if value is not None]
+    n = len(there)
+    if scale != "sum":
+        y = [n * value for value in y]
+    if scale == "std" and n > 1:
+        mean = sum(y[i] for i in there) / n
+        deviation = sqrt(sum((y[i] - mean) ** 2 for i in there) / (n - 1))
+        y = [float(value) / (deviation + 1e-4) for value in y]
+    return [float(value) for value in y]
 
 
 def gradient(x, grad, k, form):

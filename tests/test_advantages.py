@@ -12,22 +12,6 @@ import pkpo_kernels
 from pkpo_kernels import advantages
 
 
-def exact(group, k, form, scale):
-    """Of one group; None is an absent sample."""
-    s = oracle.transform(group, k, form)
-    if scale == "sum":
-        return [float(v) for v in s]
-    there = [v for v, x in zip(s, group) if x is not None]
-    n = len(there)
-    s = [n * v for v in s]
-    if scale == "std" and n > 1:
-        there = [n * v for v in there]
-        mean = sum(there) / n
-        deviation = math.sqrt(sum((v - mean) ** 2 for v in there) / (n - 1))
-        s = [float(v) / (deviation + 1e-4) for v in s]
-    return [0.0 if x is None else float(v) for v, x in zip(s, group)]
-
-
 @given(
     groups=st.lists(
         st.lists(st.none() | st.integers(-8, 8).map(lambda i: i / 4), min_size=1, max_size=9), min_size=1, max_size=5
@@ -39,7 +23,7 @@ def exact(group, k, form, scale):
 )
 def test_against_exact_arithmetic(groups, k, form, scale, seed):
     flat = [(g, value) for g, group in enumerate(groups) for value in group]
-    expected = [v for group in groups for v in exact(group, k, form, scale)]
+    expected = [v for group in groups for v in oracle.advantages(group, k, form, scale)]
     order = torch.randperm(len(flat), generator=torch.Generator().manual_seed(seed)).tolist()
     rewards = torch.tensor([math.nan if flat[i][1] is None else flat[i][1] for i in order], dtype=torch.float64)
     found = advantages(rewards, [f"prompt {flat[i][0]}" for i in order], k, baseline=form, scale=scale)

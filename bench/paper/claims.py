@@ -14,6 +14,7 @@ import json
 import math
 import multiprocessing
 import os
+import statistics
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -161,9 +162,7 @@ def best(k):
 def interval(values):
     """Mean and half the width of its 95 % confidence interval (Student's t)."""
     t = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}[len(values)]
-    mean = sum(values) / len(values)
-    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
-    return mean, t * deviation / math.sqrt(len(values))
+    return statistics.mean(values), t * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def shown(values):
@@ -184,7 +183,7 @@ def tables(runs):
     lines.append("| the best any policy can do | " + " | ".join(f"{best(j):.3f}" for j in KS) + " |")
     lines += [
         "",
-        "| trained for | " + " | ".join(f"{m} readings" for m in DIFFICULTIES) + " |",
+        "| trained for | " + " | ".join(f"{m} reading{'s' * (m > 1)}" for m in DIFFICULTIES) + " |",
         "|---|---|---|---|---|",
     ]
     for name, paths in runs.items():

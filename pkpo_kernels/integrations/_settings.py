@@ -23,10 +23,7 @@ class Settings:
         largest = n and (n - 1 if baseline == "loo" else n)
         [(name, k)] = k.items()
         if schedule is None:
-            if isinstance(k, bool) or not isinstance(k, int):
-                raise TypeError(f"{of}: {name} must be an integer, got {k!r}")
-            if k < 1:
-                raise ValueError(f"{of}: {name} must be at least 1, got {k}")
+            annealing.check_positive(of, name, k)
             if largest is not None and k > largest:
                 raise ValueError(
                     f"{of}: {name} must be between 1 and {largest} with {n} samples and {baseline}, got {k}"
@@ -49,6 +46,6 @@ def plain(spec):
     return dict(spec) if isinstance(spec, Mapping) else spec
 
 
-def as_k(k: int) -> Tensor:
+def k_for(rewards: Tensor, k: int) -> Tensor:
     """A tensor: clamped where a group has fewer samples, as in evaluation."""
-    return torch.tensor(k)
+    return torch.tensor(k, device=rewards.device)

@@ -31,7 +31,7 @@ except ImportError as error:
 
 from .._advantages import advantages
 from ..functional import max_at_k
-from ._settings import Settings, as_k, pass_rate, plain
+from ._settings import Settings, k_for, pass_rate, plain
 
 __all__ = ["PKPOConfig", "PKPOTrainer"]
 
@@ -119,9 +119,8 @@ class PKPOTrainer(GRPOTrainer):
         if training:
             # Batches are made once for several optimizer steps: k is that of the step that begins.
             schedule.steps_taken = self.state.global_step
-        of_all = advantages(
-            groups, None, as_k(schedule.k).to(groups.device), baseline=self.pkpo.baseline, scale=self.pkpo.scale
-        ).flatten()
+        k = k_for(groups, schedule.k)
+        of_all = advantages(groups, None, k, baseline=self.pkpo.baseline, scale=self.pkpo.scale).flatten()
         local = output["advantages"]
         if local.dim() != 1 or len(local) * self.accelerator.num_processes != len(of_all):
             raise RuntimeError(

@@ -34,7 +34,7 @@ except ImportError as error:
     ) from error
 
 from .._advantages import advantages
-from ._settings import Settings, as_k, pass_rate, plain
+from ._settings import Settings, k_for, pass_rate, plain
 
 __all__ = ["compute_pkpo_outcome_advantage", "load_state_dict", "state_dict"]
 
@@ -73,7 +73,7 @@ def compute_pkpo_outcome_advantage(
         raise ValueError(f"{op}: index, the uid of every response, must be given, got None")
     settings = _settings_of(op, config)
     rewards = token_level_rewards.sum(-1)
-    k = as_k(settings.schedule.k).to(rewards.device)
+    k = k_for(rewards, settings.schedule.k)
     of_response = advantages(rewards, index, k, baseline=settings.baseline, scale=settings.scale)
     settings.schedule.step(pass_rate=pass_rate(rewards))
     of_tokens = of_response.unsqueeze(-1) * response_mask

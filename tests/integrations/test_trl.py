@@ -40,19 +40,6 @@ def reward_of(completion):
     return None if a is None and b is None else 0.25 * (a or 0) + 2 * (b or 0)
 
 
-def expected(group, k, baseline, scale):
-    s = [float(v) for v in oracle.transform(group, k, baseline)]
-    there = [i for i, x in enumerate(group) if x is not None]
-    n = len(there)
-    if scale != "sum":
-        s = [n * v for v in s]
-    if scale == "std" and n > 1:
-        mean = sum(s[i] for i in there) / n
-        deviation = math.sqrt(sum((s[i] - mean) ** 2 for i in there) / (n - 1))
-        s = [v / (deviation + 1e-4) for v in s]
-    return [s[i] if i in there else 0.0 for i in range(len(group))]
-
-
 def check(results, n, baseline="loo-1", scale="mean", mode="train", k=None):
     """The advantages of all ranks against exact arithmetic; gives how many groups there were, and the ks."""
     records = [[r for r in result["records"] if r["mode"] == mode] for result in results]
@@ -68,7 +55,7 @@ def check(results, n, baseline="loo-1", scale="mean", mode="train", k=None):
             assert len(set(prompts[begin : begin + n])) == 1
             group = rewards[begin : begin + n]
             assert found[begin : begin + n] == pytest.approx(
-                expected(group, k or int(ks[-1]), baseline, scale), abs=1e-5
+                oracle.advantages(group, k or int(ks[-1]), baseline, scale), abs=1e-5
             )
             unscored += group.count(None)
             groups += 1

@@ -55,9 +55,7 @@ def expected(ids, score, k, baseline="loo-1", scale="mean"):
     for name in set(ids):
         places = [i for i, id in enumerate(ids) if id == name]
         group = [None if score[i] != score[i] else score[i].item() for i in places]
-        n = sum(x is not None for x in group) if scale == "mean" else 1
-        for i, value in zip(places, oracle.transform(group, k, baseline)):
-            found[i] = float(n * value)
+        found[places] = torch.tensor(oracle.advantages(group, k, baseline, scale), dtype=torch.float64)
     return found
 
 
