@@ -83,9 +83,9 @@ OLDEST_TRITON := build/triton-3.4
 
 test-triton: install $(OLDEST_TRITON)/.installed
 	$(INTERPRETED) $(BIN)/python -m pytest -n $(JOBS) tests/test_transform.py tests/test_grouped.py tests/test_gradients.py \
-		tests/test_promises.py tests/test_errors.py tests/test_triton_large.py -k "not 65536"
+		tests/test_promises.py tests/test_errors.py tests/test_triton_large.py tests/test_triton_quotient.py -k "not 65536"
 	PYTHONPATH=$(OLDEST_TRITON) $(INTERPRETED) $(BIN)/python -m pytest -n $(JOBS) tests/test_gradients.py tests/test_triton_large.py \
-		-W ignore::DeprecationWarning
+		tests/test_triton_quotient.py -W ignore::DeprecationWarning
 	PYTHONPATH=$(OLDEST_TRITON) TRITON_CACHE_DIR=build/triton-cache $(BIN)/python tests/triton_compile.py --every 12 90
 
 # NumPy of its time too: its interpreter fails with newer ones.
