@@ -89,6 +89,8 @@ def main():
         "schedule": trainer.pkpo.schedule.state_dict(),
     }
     (out / f"{trainer.accelerator.process_index}.json").write_text(json.dumps(result))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # else gloo's threads may still run as Python ends, which aborts
 
 
 if __name__ == "__main__":
