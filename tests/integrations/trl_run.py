@@ -89,8 +89,10 @@ def main():
         "schedule": trainer.pkpo.schedule.state_dict(),
     }
     (out / f"{trainer.accelerator.process_index}.json").write_text(json.dumps(result))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # else gloo's threads may still run as Python ends, which aborts
+    # Not by Python's own end: a thread of gloo that lets go of a tensor then aborts the process. Ending the process group
+    # before does not help, since DistributedDataParallel holds it too.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
