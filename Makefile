@@ -7,7 +7,7 @@ JOBS ?= 2
 
 CXX_SOURCES := $(shell find kernels csrc tests bench -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help install demo bench bench-verl learn gpu wheel test test-triton test-integrations sanitize lint format clean
+.PHONY: help install demo bench bench-verl learn gpu wheel test test-triton test-integrations sanitize docs links lint format clean
 
 help:
 	@echo "make demo     train on the paper's toy problem, compare with the optimum, measure groups per second"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench    the CPU kernel beside its peers, as ratios; writes bench/results/cpu.json and .png"
 	@echo "make wheel    a wheel with CUDA kernels for PKPO_CUDA_ARCHS, in dist/; needs nvcc, but no GPU"
 	@echo "make gpu      on a machine with an NVIDIA GPU: builds for it, tests, checks and measures"
+	@echo "make docs     the documents and the API reference as a site, in build/docs; make links follows the links that leave it"
 	@echo "make lint     ruff and clang-format, checking only; make format mends"
 	@echo "make install  the environment and the compiled libraries, needed by all of them"
 	@echo "make clean    removes what the others made"
@@ -145,6 +146,15 @@ sanitize: $(SANITIZED)/.built $(SANITIZED)/cuda_on_cpu/_cuda_on_cpu.so
 	$(RUN_SANITIZED) $(BIN)/pytest -q -p no:cacheprovider tests/test_properties.py tests/test_errors.py
 	$(RUN_SANITIZED) $(BIN)/pytest -q -p no:cacheprovider tests/test_transform.py tests/test_grouped.py tests/test_gradients.py \
 		tests/test_promises.py -k "cuda or ragged"
+
+# A reference that leads nowhere is an error.
+docs: install
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -c docs . build/docs
+	@echo "build/docs/docs/index.html"
+
+# Needs the network.
+links: install
+	$(BIN)/python -m sphinx --quiet -b linkcheck -c docs . build/links
 
 lint: $(VENV)/.requirements
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
-"""``make bench``: the CPU kernel beside its peers, as ratios measured side by side; writes bench/results/cpu.json and .png.
+"""``make bench``: the CPU kernel beside its peers, as ratios measured side by side; writes bench/results/cpu.json,
+cpu.md and cpu.png.
 
 Peers: torch's own ops (sort, gather, cumsum, scatter), eager and compiled; ``np.sort`` of the array alone; a copy of it.
 Rewards are standard normal unless said otherwise, k = 4, baseline loo-1. A batch has 4,096 groups, fewer where that would be
@@ -11,18 +12,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from bench import peers
+from bench import peers, report
 from bench.machine import described
 from bench.timing import side_by_side
 from pkpo_kernels import _backends
 
-RESULT = Path(__file__).parent / "results" / "cpu.json"
 SIZES = (8, 16, 32, 64, 256, 1024, 4096, 10_000, 100_000, 1_000_000)
 NEIGHBOURS = sorted({*range(2, 131), *(2**e + d for e in range(7, 14) for d in (-1, 0, 1))})
 K = 4
@@ -148,7 +147,29 @@ def table(isa, results):
     return "\n".join(lines)
 
 
-def picture(results, path):
+def markdown(machine, isas):
+    """Words and table for the documents, of the fastest instruction set: the op over its peers."""
+    isa, of_isa = next(iter(isas.items()))
+    columns = {
+        "ns/sample": "ns a sample",
+        "/torch": "over torch's ops",
+        "/np.sort": "over `np.sort`",
+        "bool/copy": "bool, over a copy",
+        "grouped": "grouped over dense",
+        "backward": "backward over forward",
+    }
+    words = (
+        f"`make bench`: {machine['cpu']}, {isa}, one thread, float32, torch {machine['versions']['torch']}, "
+        f"commit {machine['commit']}; medians."
+    )
+    lines = ["| n | " + " | ".join(columns.values()) + " |", "|---|" + "---|" * len(columns)]
+    for n, row in of_isa["sizes"].items():
+        found = ratios(n, row)
+        lines.append(f"| {int(n):,} | " + " | ".join(f"{found[column]:.3g}" for column in columns) + " |")
+    return words, lines
+
+
+def picture(machine, isas, path):
     """Nanoseconds a sample over n."""
     import matplotlib
 
@@ -156,13 +177,13 @@ def picture(results, path):
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    best, *others = results["isas"]
-    sizes = results["isas"][best]["sizes"]
+    best, *others = isas
+    sizes = isas[best]["sizes"]
     n = [int(size) for size in sizes]
     samples = [rewards(size).numel() for size in n]
 
     def line(isa, name, label, **style):
-        rows = results["isas"][isa]["sizes"].values()
+        rows = isas[isa]["sizes"].values()
         t = [row["forward"][name] for row in rows]
         axes.plot(n, [v["median"] / s * 1e9 for v, s in zip(t, samples)], label=label, **style)
         low, high = ([v[end] / s * 1e9 for v, s in zip(t, samples)] for end in ("low", "high"))
@@ -176,15 +197,14 @@ def picture(results, path):
     line(best, "bool", "pkpo transform of bool", color="tab:green", marker="o")
     line(best, "copy", "copy of the rewards", color="k", linestyle=":")
     axes.set(xscale="log", yscale="log", xlabel="samples a group, n", ylabel="ns a sample, one thread")
-    axes.set_title(f"{results['machine']['cpu']}, float32, k = {K}; bands: 20th to 80th percentile", fontsize=10)
+    axes.set_title(f"{machine['cpu']}, float32, k = {K}; bands: 20th to 80th percentile", fontsize=10)
     figure.legend(fontsize=8, ncols=3, loc="outside lower center")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=130)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, no compiled peer, and nothing is written")
+    parser = report.options(__doc__, "fewer rounds, no compiled peer")
     parser.add_argument("--isa", help="one instruction set only, and nothing is written")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -197,9 +217,9 @@ def main():
         results["isas"][isa] = measure_in_process(isa, arguments.quick)
         print(table(isa, results["isas"][isa]) + "\n")
     if not arguments.quick and not arguments.isa:
-        RESULT.write_text(json.dumps(results, indent=1) + "\n")
-        picture(results, RESULT.with_suffix(".png"))
-        print(f"Written: {RESULT} and {RESULT.with_suffix('.png').name}")
+        machine = results.pop("machine")
+        report.write("cpu", machine, results, *markdown(machine, results["isas"]))
+        picture(machine, results["isas"], report.RESULTS / "cpu.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the CUDA kernels should take, from their machine code: python -m bench.estimate [architecture].
+"""What the CUDA kernels should take, from their machine code: python -m bench estimate [--architecture 90].
 
 For every kind of kernel that does a group in one launch: the instructions that a thread issues for each of its samples, by
 what they are for, counted in the code that nvcc makes (needs nvcc, but no GPU); the bytes that have to move; and which of the
@@ -15,13 +15,14 @@ import math
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from bench import report
+from bench.machine import described, in_words
+
 ROOT = Path(__file__).parent.parent
 KERNELS = ROOT / "kernels" / "cuda"
-RESULTS = Path(__file__).parent / "results"
 
 # Of an H200 (SXM), from NVIDIA's datasheet: 4.8 TB a second of memory, of which a copy is taken to reach nine tenths; 67
 # TFLOPS of float32, which count an instruction of a thread twice (multiply and add), a multiprocessor having as many lanes
@@ -31,16 +32,26 @@ THREAD_INSTRUCTIONS = 67e12 / 2
 ITEMS = 8
 
 
+def nvcc():
+    return shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+
+
+def nvcc_version():
+    shown = subprocess.run([nvcc(), "--version"], check=True, capture_output=True, text=True).stdout
+    return f"nvcc {re.search(r'V([0-9.]+)', shown)[1]}"
+
+
 def disassemble(source, architecture):
     """Function -> [(lines of source from the kernel inwards, instruction)]."""
     import triton
 
-    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     [nvdisasm] = Path(triton.__file__).parent.rglob("nvdisasm")
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernels.cubin"
         flags = ["-std=c++20", "-O3", "-fmad=false", "-lineinfo", f"-arch=sm_{architecture}", f"-I{ROOT / 'kernels'}"]
-        subprocess.run([nvcc, *flags, '-DPKPO_CUDA_ARCHS=""', "-cubin", str(KERNELS / source), "-o", cubin], check=True)
+        subprocess.run(
+            [nvcc(), *flags, '-DPKPO_CUDA_ARCHS=""', "-cubin", str(KERNELS / source), "-o", cubin], check=True
+        )
         text = subprocess.run([nvdisasm, "-gi", "-c", cubin], check=True, capture_output=True, text=True).stdout
     functions = {}
     for part in text.split("//--------------------- .text.")[1:]:
@@ -139,16 +150,24 @@ def large_bytes(n):
 
 
 def main():
-    architecture = sys.argv[1] if len(sys.argv) > 1 else "90"
+    parser = report.options(__doc__, "groups of up to 256 samples only")
+    parser.add_argument("--architecture", default="90")
+    arguments = parser.parse_args()
+    architecture = arguments.architecture
     table = rules()
-    out = [f"Predicted, not measured: float32, loo-1, sm_{architecture}, on an H200. bench/estimate.py says how.", ""]
+    out = [
+        f"Predicted, not measured: float32, loo-1, sm_{architecture}, on an H200. bench/estimate.py says how.",
+        f"Compiled with {nvcc_version()}; {in_words(described())}",
+        "",
+    ]
     out.append(
         f"{'n':>6}{'threads':>9}{'instructions':>14}{'ns of issue':>13}{'ns of memory':>14}{'of a copy':>11}  limit"
     )
     details = []
-    small, block = disassemble("small.cu", architecture), disassemble("block.cu", architecture)
+    small = disassemble("small.cu", architecture)
+    block = {} if arguments.quick else disassemble("block.cu", architecture)
     kinds = [(small, f"small_groupsIfLi8ELi{threads}E", threads) for threads in (1, 2, 4, 8, 16, 32)]
-    kinds += [(block, f"block_groupsIfLi{threads}E", threads) for threads in (64, 128, 256, 512)]
+    kinds += [(block, f"block_groupsIfLi{threads}E", threads) for threads in (64, 128, 256, 512) if block]
     for functions, kind, threads in kinds:
         [code] = [code for name, code in functions.items() if kind + "LNS0_2OpE0" in name]
         parts = count(code, threads, table)
@@ -165,7 +184,8 @@ def main():
     out += [f"{n:>10}  {large_bytes(n):>4}  {large_bytes(n) / 8:>5.1f}" for n in (8192, 65536, 10**6, 10**8)]
     text = "\n".join(out) + "\n"
     print(text)
-    (RESULTS / f"estimate_sm{architecture}.txt").write_text(text)
+    if not arguments.quick:
+        (report.RESULTS / f"estimate_sm{architecture}.txt").write_text(text)
 
 
 if __name__ == "__main__":

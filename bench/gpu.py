@@ -1,5 +1,5 @@
 """The CUDA kernels, and Triton's, beside their peers, as ratios measured side by side on the GPU that is there: python -m
-bench.gpu.
+bench gpu.
 
 Peers: torch's own ops (sort, gather, cumsum, scatter), eager and compiled; ``torch.sort`` of the values alone; a copy of
 them on the device; ``torch.neg`` of them; CUB's segmented sort, where there is nvcc; the loop over prompts in NumPy. Bulk
@@ -7,7 +7,6 @@ sizes are timed by events around calls that take turns, with inputs that togethe
 a captured graph. Writes bench/results/<gpu>.json and .png.
 """
 
-import argparse
 import contextlib
 import ctypes
 import json
@@ -22,12 +21,11 @@ from pathlib import Path
 import torch
 
 import pkpo_kernels
-from bench import peers
+from bench import peers, report
 from bench.machine import described
 from bench.timing import summary
 from pkpo_kernels import _choice
 
-RESULTS = Path(__file__).parent / "results"
 K = 2
 SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 10_000, 1_000_000)
 BULK_BYTES = 256 << 20
@@ -255,16 +253,14 @@ def picture(results, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes, and nothing is written")
-    arguments = parser.parse_args()
+    quick = report.options(__doc__, "fewer rounds and sizes").parse_args().quick
     if not torch.cuda.is_available():
         raise SystemExit("bench.gpu measures a GPU, and torch finds none here")
     serving = pkpo_kernels.info()
     if "served by: compiled CUDA library" not in serving:
         raise SystemExit(f"the compiled CUDA library does not serve this GPU:\n{serving}")
-    rounds = 5 if arguments.quick else 15
-    sizes = (8, 64, 1024) if arguments.quick else SIZES
+    rounds = 5 if quick else 15
+    sizes = (8, 64, 1024) if quick else SIZES
     cub = build_cub()
     results = {"machine": machine(), "bulk": {}}
     for n in sizes:
@@ -273,8 +269,8 @@ def main():
     results["training"] = training(rounds)
     results["growth"] = growth(rounds)
     print(table(results))
-    if not arguments.quick:
-        path = RESULTS / (re.sub(r"[^a-z0-9]+", "_", results["machine"]["gpu"].lower()) + ".json")
+    if not quick:
+        path = report.RESULTS / (re.sub(r"[^a-z0-9]+", "_", results["machine"]["gpu"].lower()) + ".json")
         path.write_text(json.dumps(results, indent=1) + "\n")
         picture(results, path.with_suffix(".png"))
         print(f"Written: {path} and {path.with_suffix('.png').name}")

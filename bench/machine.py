@@ -30,6 +30,12 @@ def described(*packages):
     }
 
 
+def in_words(about):
+    """The same as a line, for results that are text."""
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    return f"{versions}; Python {about['python']} on {about['cpu']}; commit {about['commit']}, {about['time']}"
+
+
 def cpu():
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []

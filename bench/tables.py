@@ -1,54 +1,23 @@
 """The tables in the documents, written from result files: python -m bench tables [--check].
 
 A document has ``<!-- results: NAME -->`` and ``<!-- end of results -->``; what stands between them is
-bench/results/NAME.md, and for NAME ``cpu`` a table made from bench/results/cpu.json.
+bench/results/NAME.md, which the measurement of that name writes.
 """
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
 
+from bench import report
+
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "bench" / "results"
-DOCUMENTS = ("README.md", "docs/training.md", "docs/paper.md")
+DOCUMENTS = ("README.md", "docs/usage.md", "docs/training.md", "docs/paper.md", "docs/numerics.md")
 BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end of results -->)", re.S)
 
 
-def cpu():
-    """Of the fastest instruction set: the op over its peers."""
-    from bench.cpu import ratios
-
-    results = json.loads((RESULTS / "cpu.json").read_text())
-    machine, (isa, of_isa) = results["machine"], next(iter(results["isas"].items()))
-    columns = {
-        "ns/sample": "ns a sample",
-        "/torch": "over torch's ops",
-        "/np.sort": "over `np.sort`",
-        "bool/copy": "bool, over a copy",
-        "grouped": "grouped over dense",
-        "backward": "backward over forward",
-    }
-    lines = [
-        f"`make bench`: {machine['cpu']}, {isa}, one thread, float32, torch {machine['versions']['torch']}, "
-        f"commit {machine['commit']}; medians.",
-        "",
-        "| n | " + " | ".join(columns.values()) + " |",
-        "|---|" + "---|" * len(columns),
-    ]
-    for n, row in of_isa["sizes"].items():
-        found = ratios(n, row)
-        lines.append(f"| {int(n):,} | " + " | ".join(f"{found[column]:.3g}" for column in columns) + " |")
-    return "\n".join([*lines, ""])
-
-
-def table(name):
-    return cpu() if name == "cpu" else (RESULTS / f"{name}.md").read_text()
-
-
 def filled(text):
-    return BLOCK.sub(lambda block: block[1] + table(block[2]) + block[3], text)
+    return BLOCK.sub(lambda block: block[1] + (report.RESULTS / f"{block[2]}.md").read_text() + block[3], text)
 
 
 def main():

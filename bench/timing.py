@@ -34,14 +34,14 @@ def side_by_side(candidates, *, rounds=15, seconds_a_round=0.02, tick=lambda: No
 
 
 def table(timings, *, over, unit, title=""):
-    """Medians, spread and the ratio to the timing named ``over``; unit: "us" or "ms"."""
+    """Lines of Markdown: medians, spread and the ratio to the timing named ``over``; unit: "us" or "ms"."""
     scale = {"us": 1e6, "ms": 1e3}[unit]
-    lines = [f"{title:<40}{f'median {unit}':>10}{'20%-80%':>16}{'ratio':>8}"]
+    lines = [f"| {title:<38} | {unit:>9} | 20 % to 80 % | ratio |", f"|{'-' * 40}|{'-' * 11}|{'-' * 14}|{'-' * 7}|"]
     for name, timing in timings.items():
         spread = f"{timing.low * scale:.3f}-{timing.high * scale:.3f}"
         ratio = timing.median / timings[over].median
-        lines.append(f"{name:<40}{timing.median * scale:>10.3f}{spread:>16}{ratio:>8.2f}")
-    return "\n".join(lines)
+        lines.append(f"| {name:<38} | {timing.median * scale:>9.3f} | {spread:>12} | {ratio:>5.2f} |")
+    return lines
 
 
 def summary(values):

@@ -5,9 +5,7 @@ cases. The verifier knows which, the model cannot. For one sample the best polic
 then 0.5, and pass@8 no more. For the best of 8 samples the policy shares its probability among the readings.
 """
 
-import json
 import random
-from pathlib import Path
 
 import matplotlib
 import torch
@@ -16,7 +14,7 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 
-from bench import tiny_llama
+from bench import report, tiny_llama
 from bench.machine import described
 from pkpo_kernels.integrations.trl import PKPOConfig, PKPOTrainer
 
@@ -32,7 +30,6 @@ TASKS = {
     "k = 8": {"pass_at_k": 8},
     "k from 8 to 1": {"k_schedule": {"kind": "geometric", "start": 8, "end": 1, "steps": STEPS}},
 }
-OUT = Path(__file__).parent / "results"
 
 
 def prompts(count, seed):
@@ -56,7 +53,7 @@ class Progress(TrainerCallback):
         self.bar.update()
 
 
-def train(task, seed, bar):
+def train(task, seed, steps, bar):
     """{"before", "after"}: {"pass@1", "pass@8"} on held-out prompts; "path": [(step, pass@1, pass@8)] while training."""
     config = PKPOConfig(
         output_dir="build/learn",
@@ -69,7 +66,7 @@ def train(task, seed, bar):
         per_device_eval_batch_size=1024,
         num_generations=SAMPLES,
         max_completion_length=1,
-        max_steps=STEPS,
+        max_steps=steps,
         logging_steps=10,
         learning_rate=2e-3,
         lr_scheduler_type="constant",
@@ -108,12 +105,14 @@ def best(k):
 
 
 def main():
+    quick = report.options(__doc__, "one seed, few steps").parse_args().quick
+    seeds, steps = (SEEDS[:1], 20) if quick else (SEEDS, STEPS)
     torch.set_num_threads(2)
     results = {}
-    with tqdm(total=STEPS * len(TASKS) * len(SEEDS), unit="step") as bar:
+    with tqdm(total=steps * len(TASKS) * len(seeds), unit="step") as bar:
         for task in TASKS:
             bar.set_description(task)
-            results[task] = [train(task, seed, bar) for seed in SEEDS]
+            results[task] = [train(task, seed, steps, bar) for seed in seeds]
     optimum = {name: best(k) for name, k in (("pass@1", 1), ("pass@8", 8))}
 
     def span(task, when, name):
@@ -130,12 +129,10 @@ def main():
         f"`make learn`, {len(SEEDS)} seeds: mean (least to most) over 512 held-out prompts, {SAMPLES} samples each. "
         f"TRL {trl.__version__}, torch {torch.__version__}."
     )
-    (OUT / "trl_learning.md").write_text("\n".join([words, "", *table, ""]))
-    (OUT / "trl_learning.json").write_text(
-        json.dumps({"machine": about, "optimum": optimum, "results": results}, indent=1)
-    )
-    draw(results, optimum)
     print("\n".join(table))
+    if not quick:
+        report.write("trl_learning", about, {"optimum": optimum, "results": results}, words, table)
+        draw(results, optimum)
 
 
 def draw(results, optimum):
@@ -149,7 +146,7 @@ def draw(results, optimum):
         axis.axhline(optimum[name], color="0.5", ls=":", label="the best any policy can do")
         axis.set(title=name, xlabel="step", ylim=(0, 1))
     axes[0].legend(loc="upper left", fontsize=8)
-    figure.savefig(OUT / "trl_learning.png", dpi=130)
+    figure.savefig(report.RESULTS / "trl_learning.png", dpi=130)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
-"""The time of verl's ``compute_advantage`` with this package's estimator and with verl's own: python -m bench.verl.
+"""The time of verl's ``compute_advantage`` with this package's estimator and with verl's own: python -m bench verl.
 
 16,384 responses to 1,024 prompts in any order, ids as verl makes them (uuid strings in an object array).
 """
 
-import json
 import uuid
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,13 +12,13 @@ from verl import DataProto
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 import pkpo_kernels.integrations.verl  # noqa: F401  registers pkpo
+from bench import report
 from bench.machine import described
 from bench.timing import side_by_side
 
 RESPONSES, PROMPTS = 16_384, 1_024
 LENGTHS = (16, 128, 1024)
 ESTIMATORS = ("pkpo", "grpo", "grpo_passk", "grpo_vectorized", "rloo_vectorized")
-OUT = Path(__file__).parent / "results"
 
 
 def batch(length):
@@ -34,29 +32,32 @@ def batch(length):
 
 
 def main():
+    quick = report.options(__doc__, "short responses only, few turns").parse_args().quick
+    lengths, rounds = (LENGTHS[:1], 3) if quick else (LENGTHS, 9)
     torch.set_num_threads(2)
     config = OmegaConf.create({"norm_adv_by_std_in_grpo": False, "pkpo": {"k": 8}})
     results = {}
-    for length in LENGTHS:
+    for length in lengths:
         data = batch(length)
         candidates = {
             name: lambda name=name, data=data: compute_advantage(data, name, config=config) for name in ESTIMATORS
         }
-        results[length] = {name: t._asdict() for name, t in side_by_side(candidates, rounds=9).items()}
+        results[length] = {name: t._asdict() for name, t in side_by_side(candidates, rounds=rounds).items()}
     about = described("verl", "tensordict")
-    lines = [
+    words = (
         f"`make bench-verl`: milliseconds of verl's `compute_advantage` for {RESPONSES:,} responses to {PROMPTS:,} prompts, "
-        f"median of 9 turns. verl {about['versions']['verl']}, torch {torch.__version__}, {about['cpu']}, 2 threads.",
-        "",
-        f"| estimator | {' | '.join(f'{length} tokens a response' for length in LENGTHS)} |",
-        "|---|" + "---|" * len(LENGTHS),
+        f"median of {rounds} turns. verl {about['versions']['verl']}, torch {torch.__version__}, {about['cpu']}, 2 threads."
+    )
+    lines = [
+        f"| estimator | {' | '.join(f'{length} tokens a response' for length in lengths)} |",
+        "|---|" + "---|" * len(lengths),
     ]
     for name in ESTIMATORS:
-        cells = [f"{1e3 * results[length][name]['median']:.1f}" for length in LENGTHS]
+        cells = [f"{1e3 * results[length][name]['median']:.1f}" for length in lengths]
         lines.append(f"| {'**pkpo**' if name == 'pkpo' else name} | {' | '.join(cells)} |")
-    (OUT / "verl.md").write_text("\n".join([*lines, ""]))
-    (OUT / "verl.json").write_text(json.dumps({"machine": about, "results": results}, indent=1) + "\n")
     print("\n".join(lines))
+    if not quick:
+        report.write("verl", about, {"results": results}, words, lines)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ is not there.
 
 The CPU kernels work on the arrays' own memory, whatever their strides, with the interpreter's lock released.
 
-In a jitted JAX program, as a callback on the host:
+In a jitted JAX program, as a callback on the host::
 
     def weights(rewards):                                  # (..., n) float32
         out = jax.ShapeDtypeStruct(rewards.shape, rewards.dtype)

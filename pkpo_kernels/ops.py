@@ -18,6 +18,7 @@ from torch import Tensor
 
 from . import _checks, reference
 from ._autograd import register_linear
+from ._op_docs import DOCS
 
 library = torch.library.Library("pkpo", "DEF")
 
@@ -82,6 +83,9 @@ def choose_form_by_type(packet, name: str) -> None:
 
 for _name in _SCHEMAS:
     choose_form_by_type(OPS[_name], _name)
+
+for _name, _doc in DOCS.items():
+    OPS[_name].__doc__ = _doc
 
 
 # ------------------------------------------------------------------------------------------- devices without a kernel

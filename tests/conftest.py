@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
@@ -17,7 +20,11 @@ def two_threads():
     torch.set_num_threads(1)
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_addoption(parser):
+    parser.addoption("--errors", type=Path, metavar="FILE", help="write the largest errors into it, as JSON")
+
+
+def pytest_terminal_summary(terminalreporter, config):
     """The largest error of every form, dtype and backend over all that the run compared with exact arithmetic; and the
     gradient estimates beside what they must be."""
     worst = {}
@@ -26,10 +33,12 @@ def pytest_terminal_summary(terminalreporter):
             if name == "error":
                 *key, error = value
                 worst[tuple(key)] = max(worst.get(tuple(key), 0), error)
+    if config.option.errors:
+        config.option.errors.write_text(json.dumps([[*key, error] for key, error in sorted(worst.items())]))
     if worst:
         terminalreporter.section("largest error over max|exact|")
         for key, error in sorted(worst.items()):
-            terminalreporter.write_line("{:<11} {:<9} {:<9}".format(*key) + f" {error:.1e}")
+            terminalreporter.write_line("{:<18} {:<20} {:<9}".format(*key) + f" {error:.1e}")
 
     unbiased = [
         value

@@ -9,6 +9,7 @@ import torch
 from backends import BACKENDS
 from compare import relative_error_of
 from test_promises import identical
+from test_transform import report
 
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
 every_form = pytest.mark.parametrize("form", oracle.FORMS)
@@ -33,7 +34,8 @@ def forward(form, x, *args):
 @every_backend
 @pytest.mark.parametrize("dtype", GRADIENT_BOUND)
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 13])
-def test_against_exact_arithmetic(backend, form, dtype, n):
+def test_against_exact_arithmetic(backend, form, dtype, n, record_property):
+    worst = 0
     generator = torch.Generator().manual_seed(n)
     for kind in (rewards.gaussian, rewards.binary, rewards.ties, rewards.equal, rewards.offset):
         x = rewards.for_dtype(kind, n, dtype)
@@ -47,7 +49,10 @@ def test_against_exact_arithmetic(backend, form, dtype, n):
             gx = backward(backend, form, grad, x, k)
             exact = oracle.gradient(values, grad.tolist(), k, form)
             scale = max(Fraction(float(grad.abs().sum())), *map(abs, exact))
-            assert relative_error_of(gx, exact, scale=scale) <= GRADIENT_BOUND[dtype], (kind.__name__, k)
+            error = relative_error_of(gx, exact, scale=scale)
+            assert error <= GRADIENT_BOUND[dtype], (kind.__name__, k)
+            worst = max(worst, error)
+    report(record_property, backend, f"gradient of {form}", dtype, worst)
 
 
 @every_form

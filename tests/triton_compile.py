@@ -1,7 +1,7 @@
 """Compiles Triton's kernels ahead of time, for GPUs that are not there, and reads what they take.
 
 python tests/triton_compile.py [--every N] [ARCHITECTURE ...]     every kernel, or each Nth one, as a table. Fails where one
-spills on NVIDIA. For all architectures it stands in bench/results/triton.txt.
+spills on NVIDIA. Every kernel for all architectures: writes bench/results/triton.txt.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+ROOT = Path(__file__).parent.parent
 NVIDIA = (80, 90, 100, 120)
 AMD = ("gfx942", "gfx950")
 
@@ -143,11 +144,20 @@ def main():
     jobs = [(architecture, variant) for variant in chosen for architecture in architectures]
     with ProcessPoolExecutor() as processes:
         usages = list(tqdm(processes.map(compile_for, *zip(*jobs)), total=len(jobs)))
-    print(f"Triton {triton.__version__}, compiled, not run: registers of a thread (+ how many are spilled)")
-    print(f"{'':<60}" + "".join(f"{architecture:>11}" for architecture in architectures))
+    lines = [
+        f"Triton {triton.__version__}, compiled ahead of time, not run: registers of a thread (+ how many are spilled)",
+        f"{'':<60}" + "".join(f"{architecture:>11}" for architecture in architectures),
+    ]
     for i in range(0, len(jobs), len(architectures)):
         cells = (f"{u.registers}" + (f" + {u.spills}" if u.spills else "") for u in usages[i : i + len(architectures)])
-        print(f"{jobs[i][1]!s:<60}" + "".join(f"{cell:>11}" for cell in cells))
+        lines.append(f"{jobs[i][1]!s:<60}" + "".join(f"{cell:>11}" for cell in cells))
+    print("\n".join(lines))
+    if not arguments.architectures and arguments.every == 1:
+        sys.path.insert(0, str(ROOT))
+        from bench.machine import described, in_words
+
+        lines.insert(1, in_words(described("triton")))
+        (ROOT / "bench" / "results" / "triton.txt").write_text("\n".join([*lines, ""]))
     if any(usage.spills for (architecture, _), usage in zip(jobs, usages) if architecture in NVIDIA):
         sys.exit("registers spill")
 

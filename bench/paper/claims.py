@@ -1,28 +1,26 @@
-"""The three claims of the paper's abstract, on a small transformer: python -m bench.paper.claims.
+"""The three claims of the paper's abstract, on a small transformer: python -m bench claims.
 
 (i) Training for k optimises pass@k: pass@j after training for k is best at j = k. (ii) A higher k solves more and harder
 problems. (iii) Annealing k gives both pass@1 and pass@k.
 
 A problem is a number a of a ring of 16 and a reading r of 1 to m, hidden from the policy, r being half as frequent as r - 1;
 m, of 1, 2, 4 and 8, is its difficulty. The prompt shows m and a, the answer is the two numbers a + r, a + 2r. The policy, a
-transformer with random weights, answers one of the 441 pairs of tokens nearly uniformly at first. Its pass@j is computed, not
-sampled: from the probability p that it gives a problem's answer, 1 - (1 - p)^j.
+transformer with random weights (with --gpu a larger one, on a GPU), answers one of the 441 pairs of tokens nearly uniformly
+at first. Its pass@j is computed, not sampled: from the probability p that it gives a problem's answer, 1 - (1 - p)^j.
 """
 
-import argparse
-import json
 import math
 import multiprocessing
 import os
 import statistics
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import matplotlib
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from bench import report
 from bench.machine import described
 from pkpo_kernels import advantages, annealing
 
@@ -33,7 +31,6 @@ RING, DIFFICULTIES = 16, (1, 2, 4, 8)
 TOKENS = RING + len(DIFFICULTIES) + 1  # numbers, difficulties, "answer"
 KS = (1, 2, 4, 8, 16)
 SAMPLES, PROMPTS, EVERY = 16, 64, 20
-OUT = Path(__file__).parent.parent / "results"
 
 
 class Policy(nn.Module):
@@ -98,7 +95,7 @@ def measure(policy, all_problems):
     """{"pass": (difficulties, KS) pass@j, "solved": (difficulties,) share of problems with pass@8 of at least a half}."""
     prompts, answers, place, share = all_problems
     p = log_probs(policy, prompts, answers).double().exp()
-    passes = 1 - (1 - p[:, None]) ** torch.tensor(KS)
+    passes = 1 - (1 - p[:, None]) ** torch.tensor(KS, device=p.device)
     at = range(len(DIFFICULTIES))
     solved = (passes[:, KS.index(8)] >= 0.5).double()
     return {
@@ -112,12 +109,13 @@ def schedules(steps):
     return fixed | {"k from 16 to 1": annealing.Geometric(16, 1, steps=max(1, steps * 5 // 6))}
 
 
-def train(name, seed, steps, device):
+def train(name, seed, steps, gpu):
     """[(step, what is measured)], the last after the last step."""
     torch.set_num_threads(1)  # runs go side by side
     torch.manual_seed(seed)
     schedule = schedules(steps)[name]
-    policy = Policy().to(device)
+    device = "cuda" if gpu else "cpu"
+    policy = (Policy(width=256, layers=6) if gpu else Policy()).to(device)
     optimizer = torch.optim.Adam(policy.parameters(), lr=2e-3)
     all_problems = [x.to(device) for x in problems()]
     share = torch.zeros(len(DIFFICULTIES), max(DIFFICULTIES))
@@ -213,16 +211,15 @@ def draw(runs, out):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="two seeds, few steps, nothing written: does it run?")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser = report.options(__doc__, "two seeds, few steps")
+    parser.add_argument("--seeds", type=int, default=5, choices=range(2, 11))
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--gpu", action="store_true", help="on an NVIDIA or AMD GPU, a policy of 3 million weights")
     arguments = parser.parse_args()
     seeds, steps = (2, 40) if arguments.quick else (arguments.seeds, arguments.steps)
     names = list(schedules(steps))
-    jobs = [(name, seed, steps, arguments.device) for name in names for seed in range(seeds)]
-    workers = os.cpu_count() if arguments.device == "cpu" else 1
+    jobs = [(name, seed, steps, arguments.gpu) for name in names for seed in range(seeds)]
+    workers = 1 if arguments.gpu else os.cpu_count()
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as processes:
         paths = list(tqdm(processes.map(train, *zip(*jobs)), total=len(jobs), unit="run"))
     runs = {name: paths[i * seeds : (i + 1) * seeds] for i, name in enumerate(names)}
@@ -230,17 +227,14 @@ def main():
     print("\n".join(lines))
     if arguments.quick:
         return
-    about = described()
     words = (
-        f"`python -m bench.paper.claims`: after {steps} steps, {seeds} seeds, mean ± half of the 95 % confidence interval. "
+        f"`python -m bench claims`: after {steps} steps, {seeds} seeds, mean ± half of the 95 % confidence interval. "
         "First pass@j over all difficulties; then the share of the problems of a difficulty that are solved: pass@8 is at "
         "least a half."
     )
-    (OUT / "claims.md").write_text("\n".join([words, "", *lines, ""]))
-    (OUT / "claims.json").write_text(
-        json.dumps({"machine": about, "steps": steps, "seeds": seeds, "runs": runs}) + "\n"
-    )
-    draw(runs, OUT / "claims.png")
+    name = "claims_gpu" if arguments.gpu else "claims"
+    report.write(name, described(), {"steps": steps, "seeds": seeds, "runs": runs}, words, lines)
+    draw(runs, report.RESULTS / f"{name}.png")
 
 
 if __name__ == "__main__":

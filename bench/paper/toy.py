@@ -1,13 +1,10 @@
-"""The paper's toy problem: what each k optimises, and where training for it ends: python -m bench.paper.toy.
+"""The paper's toy problem: what each k optimises, and where training for it ends: python -m bench toy.
 
 The policy draws x from N(theta, 0.1); the reward is x^2 for x in [0, 1] and 0 outside (arXiv 2505.15201). Training for a
 single sample stays clear of the cliff at 1; training for the best of k samples dares to go nearer, the more so the larger k.
 """
 
-import argparse
-import json
 import math
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -15,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 import pkpo_kernels  # noqa: F401  registers the ops
+from bench import report
 from bench.machine import described
 
 matplotlib.use("Agg")
@@ -22,7 +20,6 @@ from matplotlib import pyplot as plt
 
 SIGMA, SAMPLES, GROUPS, STEPS = 0.1, 16, 4096, 400
 KS = (1, 2, 4, 8, 16)
-OUT = Path(__file__).parent.parent / "results"
 
 
 def reward(x):
@@ -103,9 +100,7 @@ def draw(paths, optima, out):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="few steps, nothing written: does it run?")
-    quick = parser.parse_args().quick
+    quick = report.options(__doc__, "few steps").parse_args().quick
     paths, optima = learn(20 if quick else STEPS)
     lines = ["| k | learned theta | optimum | E[max of k] learned | at the optimum |", "|---|---|---|---|---|"]
     for k, *values in rows(paths, optima):
@@ -115,11 +110,10 @@ def main():
         return
     grid = [round(0.6 + 0.02 * i, 2) for i in range(31)]
     landscape = {k: [expected_best(theta, k, 2001).item() for theta in grid] for k in range(1, 17)}
-    result = {"machine": described(), "rows": rows(paths, optima), "theta": grid, "landscape": landscape}
-    words = f"`python -m bench.paper.toy`: n = {SAMPLES}, {GROUPS} groups a step, {STEPS} steps; optima by integration."
-    (OUT / "toy.md").write_text("\n".join([words, "", *lines, ""]))
-    (OUT / "toy.json").write_text(json.dumps(result) + "\n")
-    draw(paths, optima, OUT / "toy_problem.png")
+    content = {"rows": rows(paths, optima), "theta": grid, "landscape": landscape}
+    words = f"`python -m bench toy`: n = {SAMPLES}, {GROUPS} groups a step, {STEPS} steps; optima by integration."
+    report.write("toy", described(), content, words, lines)
+    draw(paths, optima, report.RESULTS / "toy_problem.png")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,18 @@
-"""Bias and variance of the gradient estimates with the three baselines: python -m bench.paper.variance.
+"""Bias and variance of the gradient estimates with the three baselines: python -m bench variance.
 
 On the toy problem (bench/paper/toy.py) at theta = 0.9: of sum_i s_i d log p(x_i) / d theta over many groups of n samples, the
 mean beside the exact gradient, which is an integral, and the variance beside that of loo-1. An estimate from twice the
 samples has about half the variance: what is compared at the same n is compared at the same cost.
 """
 
-import argparse
-import json
 import math
-from pathlib import Path
 
 import matplotlib
 import torch
 from tqdm import tqdm
 
 import pkpo_kernels  # noqa: F401  registers the ops
+from bench import report
 from bench.machine import described
 from bench.paper.toy import SIGMA, expected_best, reward
 
@@ -24,7 +22,6 @@ from matplotlib import pyplot as plt
 THETA = 0.9
 BASELINES = ("none", "loo", "loo-1")
 NS = (2, 4, 8, 16, 32, 64)
-OUT = Path(__file__).parent.parent / "results"
 
 
 def exact_gradient(k):
@@ -65,13 +62,11 @@ def draw(results):
         axis.set_xticks(NS, [str(n) for n in NS])
         axis.minorticks_off()
     axes[0].legend(fontsize=8)
-    figure.savefig(OUT / "variance.png", dpi=130)
+    figure.savefig(report.RESULTS / "variance.png", dpi=130)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="few groups, nothing written: does it run?")
-    quick = parser.parse_args().quick
+    quick = report.options(__doc__, "few groups").parse_args().quick
     groups = 2**13 if quick else 2**18
     cases = [(n, k) for n in NS for k in sorted({1, 2, 4, 8, 16, n // 2, n}) if k <= n]
     results, worst = [], 0.0
@@ -98,14 +93,13 @@ def main():
         )
     total = sum(len(row) - 3 for row in results)
     words = (
-        f"`python -m bench.paper.variance`: theta = {THETA}, {groups:,} groups a case. Of all {total} means, the farthest "
+        f"`python -m bench variance`: theta = {THETA}, {groups:,} groups a case. Of all {total} means, the farthest "
         f"from the exact gradient lies {worst:.2f} standard errors away."
     )
     print("\n".join([words, "", *lines]))
     if quick:
         return
-    (OUT / "variance.md").write_text("\n".join([words, "", *lines, ""]))
-    (OUT / "variance.json").write_text(json.dumps({"machine": described(), "results": results}) + "\n")
+    report.write("variance", described(), {"results": results}, words, lines)
     draw(results)
 
 

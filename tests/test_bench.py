@@ -1,0 +1,43 @@
+"""The measurements run, through their one front door, and a quick run writes nothing. What they measure is not tested."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def bench(*words):
+    command = [sys.executable, "-m", "bench", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def results():
+    return {path.name: path.read_bytes() for path in (ROOT / "bench" / "results").iterdir()}
+
+
+def test_quick_runs_write_nothing():
+    before = results()
+    done = bench("call", "grouping", "toy", "variance", "claims", "--quick")
+    assert done.returncode == 0, done.stderr[-3000:]
+    for heading in ("call, x of 8 x 8", "1 thread", "| k | learned theta", "exact gradient", "| trained for"):
+        assert heading in done.stdout, heading
+    assert results() == before
+
+
+def test_every_result_says_where_it_was_measured():
+    for name, content in results().items():
+        if name.endswith((".json", ".txt")):
+            assert all(word in content for word in (b"commit", b"torch", b"pkpo_kernels", b"AMD")), name
+
+
+@pytest.mark.parametrize("words, message", [(["cpus"], "no measurement is called cpus"), (["cpu", "all", "x"], "x")])
+def test_unknown_measurement(words, message):
+    done = bench(*words)
+    assert done.returncode and message in done.stderr and "claims" in done.stdout
+
+
+def test_a_measurement_that_fails_ends_the_run():
+    assert bench("call", "toy", "--no-such-option").returncode == 2
