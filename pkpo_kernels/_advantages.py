@@ -17,8 +17,8 @@ EPSILON = 1e-4
 
 def advantages(
     rewards: Tensor,
-    group_ids: Tensor | Sequence | None,
-    k: int | Tensor,
+    group_ids: Tensor | Sequence | None = None,
+    k: int | Tensor | None = None,
     *,
     baseline: str = "loo-1",
     scale: str = "mean",
@@ -46,8 +46,8 @@ def advantages(
     rewards : Tensor
         (N,) with ``group_ids`` or ``lengths``, or (..., n) groups of n samples; see :func:`pkpo_kernels.transform`.
         NaN: could not be scored; its advantage is 0.
-    group_ids : Tensor, array, sequence or None
-        (N,) the prompt of every sample, in any order.
+    group_ids : Tensor, array or sequence, optional
+        (N,) the prompt of every sample, in any order. Not for a matrix: ``advantages(rewards, k=8)``.
     k, baseline, objective, lengths, mask
         As for :func:`pkpo_kernels.transform`.
     scale : "sum", "mean" or "std"
@@ -71,6 +71,8 @@ def advantages(
     tensor([-2.0000, -1.0000, -0.5000,  1.0000,  2.5000])
     """
     op = "pkpo_kernels.advantages"
+    if k is None:
+        _checks.fail(op, "k must be given, as the third argument or as k=...")
     if scale not in SCALES:
         _checks.fail(op, f'scale must be "sum", "mean" or "std", got "{scale}"')
     with torch.no_grad():

@@ -11,13 +11,10 @@ from pathlib import Path
 import torch
 
 from . import _triton
+from ._how_to_build import how_to_build, why_not_built
 
 CPU_LIBRARY = Path(__file__).parent / "_cpu.so"
 CUDA_LIBRARY = Path(__file__).parent / "_cuda.so"
-_HOW_TO_BUILD = (
-    "install a C++20 compiler (g++ >= 11 or clang >= 14; Debian and Ubuntu: apt install g++) and then, in the environment "
-    "that has torch and in the source folder of pkpo_kernels: pip install --no-build-isolation --no-deps --force-reinstall ."
-)
 
 cpu_problem: str | None = None  # why the compiled CPU library does not serve; None: it does
 cuda_problem: str | None = "CUDA is not in use yet"  # the same of the CUDA library
@@ -28,7 +25,7 @@ def load() -> None:
     """Loads the CPU library, or says once why not and what to do about it. The ops work in either case."""
     global cpu_problem
     if not CPU_LIBRARY.exists():
-        cpu_problem = "not built (this installation was made without a C++ compiler or without torch)"
+        cpu_problem = why_not_built("a C++ compiler or without torch")
     else:
         try:
             torch.ops.load_library(CPU_LIBRARY)
@@ -37,7 +34,7 @@ def load() -> None:
     if cpu_problem:
         warnings.warn(
             f"pkpo_kernels: the compiled CPU library is {cpu_problem}. The ops work, on the reference in plain torch, "
-            f"tens of times slower. To build it, {_HOW_TO_BUILD}",
+            f"tens of times slower. {how_to_build('torch')}",
             stacklevel=3,
         )
     else:

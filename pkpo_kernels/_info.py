@@ -6,6 +6,7 @@ import platform
 import sys
 from pathlib import Path
 
+from ._how_to_build import why_not_built
 from ._version import __version__
 
 
@@ -36,7 +37,7 @@ def info() -> str:
 
         lines["NumPy module"] = _numpy.__file__
     except ImportError as error:
-        lines["NumPy module"] = f"not built ({error})"
+        lines["NumPy module"] = f"{why_not_built('a C++ compiler or without pybind11')}: {error}"
     lines["python"] = f"{sys.version.split()[0]} on {platform.platform()}"
     lines |= {device: f"served by: {backend}" for device, backend in serving.items()}
     return "\n".join(f"{name:<16} {value}" for name, value in lines.items())

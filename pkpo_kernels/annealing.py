@@ -11,6 +11,7 @@ reliable: the paper anneals from one to the other (Walder and Karkhanis, arXiv 2
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
@@ -298,7 +299,7 @@ def make(spec: Schedule | Mapping | int, n: int | None = None) -> Schedule:
     try:
         return KINDS[kind](**{"n": n} | arguments)
     except TypeError as error:
-        raise TypeError(f"annealing.make: {error}") from None
+        raise TypeError(f"annealing.make: {re.sub(r'.*__init__..', kind, str(error))}") from None
 
 
 def check_positive(of: str, name: str, value: int) -> int:

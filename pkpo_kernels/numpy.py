@@ -21,13 +21,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _counts
 from ._grouping import group_array
+from ._how_to_build import how_to_build, why_not_built
 
 try:
     from . import _numpy
 except ImportError as error:
     raise ImportError(
-        f"pkpo_kernels.numpy needs its compiled module, which is not built here ({error}). Install a C++20 compiler and "
-        "pybind11 and then, in the source folder: pip install --no-build-isolation --no-deps --force-reinstall ."
+        f"pkpo_kernels.numpy needs its compiled module, which is {why_not_built('a C++ compiler or without pybind11')}: "
+        f"{error}. {how_to_build('pybind11')}"
     ) from None
 
 try:

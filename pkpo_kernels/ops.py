@@ -55,6 +55,12 @@ library.define("_cpu_isa(str name) -> str")
 OPS = {name: getattr(torch.ops.pkpo, name) for name in _SCHEMAS}
 _DENSE = ("default", "tensor_k")
 
+# What torch's own message, a page for every schema, comes to.
+_FORMS = {
+    "transform": "(rewards, k), k an integer or an integer tensor, or (rewards, offsets, k), all tensors, and baseline=",
+    "max_at_k": "(rewards, k), k an integer, an integer tensor or a list of integers, or (rewards, offsets, k)",
+}
+
 
 # ---------------------------------------------------------------------------------------------- telling the forms apart
 
@@ -72,11 +78,18 @@ def choose_form_by_type(packet, name: str) -> None:
             if isinstance(args[-1], Tensor) and "k" not in keywords:
                 return tensor_k(*args, **keywords)
         elif count == 2:
-            if isinstance(args[-1], Tensor):
+            if isinstance(args[-1], Tensor) and args[-2] is not None:
                 return grouped(*args, **keywords)
         elif "k" in keywords and "offsets" not in keywords and isinstance(keywords["k"], Tensor):
             return tensor_k(*args, **keywords)
-        return by_schema(*args, **keywords)
+        try:
+            return by_schema(*args, **keywords)
+        except Exception as error:
+            kinds = [type(a).__name__ for a in args] + [f"{word}={type(a).__name__}" for word, a in keywords.items()]
+            found_none = "Declaration: pkpo::" in str(error) or any(kind.endswith("NoneType") for kind in kinds)
+            if name not in _FORMS or not found_none:
+                raise
+        raise RuntimeError(f"pkpo::{name}: arguments must be {_FORMS[name]}, got ({', '.join(kinds)})")
 
     packet._op = call
 

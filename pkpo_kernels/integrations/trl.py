@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 
 try:
+    from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 except ImportError as error:
     raise ImportError(
