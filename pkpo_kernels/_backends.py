@@ -25,7 +25,7 @@ def load() -> None:
     """Loads the CPU library, or says once why not and what to do about it. The ops work in either case."""
     global cpu_problem
     if not CPU_LIBRARY.exists():
-        cpu_problem = why_not_built("a C++ compiler or without torch")
+        cpu_problem = why_not_built("a C++ compiler, or where pip did not see torch: without --no-build-isolation")
     else:
         try:
             torch.ops.load_library(CPU_LIBRARY)

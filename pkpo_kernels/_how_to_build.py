@@ -25,6 +25,6 @@ def how_to_build(needs: str) -> str:
             f"{_COMPILER} and {needs}: {_PIP} --editable ."
         )
     return (
-        f"To build it, install {_COMPILER} and then, in the environment that has {needs} and in the source folder of "
+        f"To build it, which needs {_COMPILER}, in the environment that has {needs} and in the source folder of "
         f"pkpo_kernels: {_PIP} --force-reinstall ."
     )

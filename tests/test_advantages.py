@@ -63,6 +63,7 @@ def test_objective_dtype_and_gradient():
     rewards = torch.tensor([[True, False, True]])
     assert advantages(rewards[0], None, 2, objective="min").tolist() == pytest.approx([0, -2, 0])
     assert advantages(rewards, None, 2).dtype == torch.float32
+    assert advantages(rewards, k=2, scale="sum").tolist() == [pytest.approx([1 / 3, 0, 1 / 3])]
     half = torch.randn(3, 8, dtype=torch.bfloat16, requires_grad=True)
     y = advantages(half, None, 2)
     assert y.dtype == torch.bfloat16 and not y.requires_grad
@@ -72,6 +73,7 @@ def test_objective_dtype_and_gradient():
     "call,message",
     [
         (lambda x: advantages(x, None, 2, scale="max"), 'scale must be "sum", "mean" or "std", got "max"'),
+        (lambda x: advantages(x, 2), "k must be given, as the third argument or as k="),
         (lambda x: advantages(x, None, 4), "k must be between 1 and n = 3, got 4"),
         (lambda x: advantages(x[0], ["a", "b"], 2), "group_ids must have one id a reward, 3, got 2"),
         (lambda x: advantages(x, ["a", "b", "c"], 2), r"rewards must have shape \(N,\) with group_ids"),

@@ -162,3 +162,39 @@ def test_sparse_rewards():
         RuntimeError, match=r"pkpo::transform: rewards must be a dense \(strided\) tensor, got torch.sparse_coo"
     ):
         torch.ops.pkpo.transform(torch.eye(3).to_sparse(), 2)
+
+
+FORMS = (
+    "arguments must be (rewards, k), k an integer or an integer tensor, or (rewards, offsets, k), all tensors, "
+    "and baseline="
+)
+
+
+@pytest.mark.parametrize(
+    "args, keywords, got",
+    [
+        ((X, 2.0), {}, "Tensor, float"),
+        ((X, [1, 2]), {}, "Tensor, list"),
+        ((X, None), {}, "Tensor, NoneType"),
+        ((X,), {}, "Tensor"),
+        ((X,), {"k": None}, "Tensor, k=NoneType"),
+        ((None, 2), {}, "NoneType, int"),
+        (([[0.0, 1.0]], 2), {}, "list, int"),
+        ((V, OFFSETS, 2), {}, "Tensor, Tensor, int"),
+        ((V, None, K), {}, "Tensor, NoneType, Tensor"),
+        ((X, 2), {"base": "loo"}, "Tensor, int, base=str"),
+    ],
+    ids=str,
+)
+def test_arguments_of_no_form(args, keywords, got):
+    """torch's own message is a page; an undefined tensor for None would reach the kernels."""
+    with pytest.raises(RuntimeError) as error:
+        torch.ops.pkpo.transform(*args, **keywords)
+    assert str(error.value) == f"pkpo::transform: {FORMS}, got ({got})"
+
+
+def test_arguments_of_no_form_of_max_at_k():
+    with pytest.raises(
+        RuntimeError, match=r"pkpo::max_at_k: arguments must be .* list of integers.*got \(Tensor, str\)"
+    ):
+        torch.ops.pkpo.max_at_k(X, "2")

@@ -60,6 +60,38 @@ def wheel_without_compiler(tmp_path_factory):
     return folder / "site"
 
 
+def imported(module, folder, path):
+    """What importing prints, in a process that starts in ``folder``."""
+    environment = os.environ | {"PYTHONPATH": str(path)}
+    # Without the finder of an editable installation, which has the libraries of this environment.
+    script = "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f)]; import " + module
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment).stderr
+
+
+def test_in_the_source_folder_where_nothing_is_built(wheel_without_compiler):
+    """Where `pip install .` leaves the user: Python then imports the source, not what was installed."""
+    source = wheel_without_compiler.parent / "source"
+    for module in ("pkpo_kernels", "pkpo_kernels.numpy"):
+        printed = imported(module, source, wheel_without_compiler)
+        assert f"not built in the source folder, {source}," in printed.splitlines()[-1 if "numpy" in module else 0]
+        assert "start Python in another folder" in printed and "--editable ." in printed
+
+
+def test_numpy_without_a_compiler(wheel_without_compiler, tmp_path):
+    printed = imported("pkpo_kernels.numpy", tmp_path, wheel_without_compiler)
+    assert "ImportError: pkpo_kernels.numpy needs its compiled module" in printed
+    assert "in the environment that has pybind11" in printed and "--force-reinstall ." in printed
+
+
+@pytest.mark.parametrize("trainer, needed", [("trl", "TRL 1.0 to 1.16"), ("verl", "verl 0.9")])
+def test_trainers_that_are_not_installed(trainer, needed, tmp_path):
+    for module in ("transformers", trainer):  # as if they were not there
+        (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError('No module named {module}')")
+    printed = imported(f"pkpo_kernels.integrations.{trainer}", tmp_path, f"{tmp_path}{os.pathsep}{ROOT}")
+    assert f"pkpo_kernels.integrations.{trainer} needs {needed} (pip install" in printed
+
+
 def test_install_without_a_compiler(wheel_without_compiler, tmp_path):
     assert not list(wheel_without_compiler.rglob("*.so"))
     script = """
