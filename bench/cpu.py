@@ -152,9 +152,9 @@ def markdown(machine, isas):
     isa, of_isa = next(iter(isas.items()))
     columns = {
         "ns/sample": "ns a sample",
-        "/torch": "over torch's ops",
-        "/np.sort": "over `np.sort`",
-        "bool/copy": "bool, over a copy",
+        "/torch": "time over torch's ops",
+        "/np.sort": "time over `np.sort` alone",
+        "bool/copy": "bool: time over a copy",
         "grouped": "grouped over dense",
         "backward": "backward over forward",
     }
