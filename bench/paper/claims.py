@@ -233,7 +233,8 @@ def main():
         "least a half."
     )
     name = "claims_gpu" if arguments.gpu else "claims"
-    report.write(name, described(), {"steps": steps, "seeds": seeds, "runs": runs}, words, lines)
+    about = described() | ({"gpu": torch.cuda.get_device_name()} if arguments.gpu else {})
+    report.write(name, about, {"steps": steps, "seeds": seeds, "runs": runs}, words, lines)
     draw(runs, report.RESULTS / f"{name}.png")
 
 
