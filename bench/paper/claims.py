@@ -228,9 +228,9 @@ def main():
     if arguments.quick:
         return
     words = (
-        f"`python -m bench claims`: after {steps} steps, {seeds} seeds, mean ± half of the 95 % confidence interval. "
-        "First pass@j over all difficulties; then the share of the problems of a difficulty that are solved: pass@8 is at "
-        "least a half."
+        f"`python -m bench claims{' --gpu' if arguments.gpu else ''} --steps {steps}`: {seeds} seeds, mean ± half of the "
+        "95 % confidence interval. First pass@j over all difficulties; then the share of the problems of a difficulty that "
+        "are solved: pass@8 is at least a half."
     )
     name = "claims_gpu" if arguments.gpu else "claims"
     about = described() | ({"gpu": torch.cuda.get_device_name()} if arguments.gpu else {})
