@@ -1,16 +1,18 @@
 """What the CUDA kernels should take, from their machine code: python -m bench estimate [--architecture 90].
 
 For every kind of kernel that does a group in one launch: the instructions that a thread issues for each of its samples, by
-what they are for, counted in the code that nvcc makes (needs nvcc, but no GPU); the bytes that have to move; and which of the
-two is the limit on an H200. For larger groups the bytes. A prediction, written before a GPU has measured anything: what a GPU
-measures tests it. Writes bench/results/estimate_sm90.txt.
+what they are for and by the units that execute them, counted in the code that nvcc makes (needs nvcc, but no GPU); the bytes
+that have to move; and which of them is the limit on an H200. For larger groups the bytes. A prediction, written before a GPU
+has measured anything: what a GPU measures tests it. Writes bench/results/estimate_sm90.txt.
 
 Counted is the way that a call usually takes: transform of float32, loo-1 with k >= 2, groups of one size that fill their
-teams, no absent samples, no ties, no infinite rewards, keys that 32 bits tell apart. Every instruction is attributed to the
-lines of source that it was inlined through; lines off that way count nothing, lines in loops as often as the loop runs.
+teams, no absent samples, no ties, no infinite rewards, keys that 32 bits tell apart. It is the shortest way through the
+kernel's control flow from the load of one tile to the load of the next that comes by the stages of the work in turn; by those
+in a loop as often as the loop runs.
 """
 
 import collections
+import heapq
 import math
 import re
 import shutil
@@ -25,11 +27,56 @@ ROOT = Path(__file__).parent.parent
 KERNELS = ROOT / "kernels" / "cuda"
 
 # Of an H200 (SXM), from NVIDIA's datasheet: 4.8 TB a second of memory, of which a copy is taken to reach nine tenths; 67
-# TFLOPS of float32, which count an instruction of a thread twice (multiply and add), a multiprocessor having as many lanes
-# for them as it issues instructions for.
+# TFLOPS of float32, which count an instruction of a thread twice (multiply and add). A multiprocessor issues as many
+# instructions as it can do of those, 128 a clock, but its units do not all keep up (compute capability 9.0 in the CUDA C++
+# Programming Guide, "Arithmetic Instructions").
 BANDWIDTH = 4.8e12 * 0.9
-THREAD_INSTRUCTIONS = 67e12 / 2
+ISSUED = 67e12 / 2
+SHARE = {
+    "issue": 1,
+    "ALU": 64 / 128,
+    "multiply": 64 / 128,
+    "float64": 64 / 128,
+    "exchange": 32 / 128,
+    "convert": 16 / 128,
+}
 ITEMS = 8
+
+
+def unit(name):
+    """What executes an instruction, beside what issues it, and how many turns of 32 lanes and 4 bytes it takes."""
+    name, *how = name.split(".")
+    if name in ("LDS", "STS", "SHFL"):
+        return "exchange", 4 if "128" in how else 2 if "64" in how else 1
+    if name in (
+        "LDG",
+        "STG",
+        "LDGSTS",
+        "LDGDEPBAR",
+        "DEPBAR",
+        "LDC",
+        "S2R",
+        "CS2R",
+        "BRA",
+        "BRX",
+        "BSSY",
+        "BSYNC",
+        "BREAK",
+        "BAR",
+        "WARPSYNC",
+        "EXIT",
+        "NOP",
+    ):
+        return "issue", 0
+    if name.startswith("U") or name in ("S2UR", "R2UR", "FADD", "FMUL", "FFMA"):
+        return "issue", 0
+    if name.startswith("IMAD"):
+        return "multiply", 1
+    if name in ("DADD", "DMUL", "DFMA", "DSETP"):
+        return "float64", 1
+    if name in ("F2F", "F2I", "I2F", "MUFU", "POPC", "FLO"):
+        return "convert", 1
+    return "ALU", 1  # integers, comparisons, minima, selections, votes
 
 
 def nvcc():
@@ -42,7 +89,7 @@ def nvcc_version():
 
 
 def disassemble(source, architecture):
-    """Function -> [(lines of source from the kernel inwards, instruction)]."""
+    """Function -> its Code."""
     import triton
 
     [nvdisasm] = Path(triton.__file__).parent.rglob("nvdisasm")
@@ -53,93 +100,121 @@ def disassemble(source, architecture):
             [nvcc(), *flags, '-DPKPO_CUDA_ARCHS=""', "-cubin", str(KERNELS / source), "-o", cubin], check=True
         )
         text = subprocess.run([nvdisasm, "-gi", "-c", cubin], check=True, capture_output=True, text=True).stdout
-    functions = {}
-    for part in text.split("//--------------------- .text.")[1:]:
-        lines, fresh, code = (), False, []
-        for line in part.splitlines():
+    return {part.split()[0]: Code(part) for part in text.split("//--------------------- .text.")[1:]}
+
+
+class Code:
+    """The instructions of a kernel, each with the lines of source that it was inlined through, from the kernel inwards."""
+
+    def __init__(self, text):
+        self.lines, self.names, self.following = [], [], []
+        lines, fresh, labels, jumps = (), False, {}, []
+        for line in text.splitlines():
             if line.strip().startswith("//## File"):
                 file, number = re.match(r'.*?"([^"]+)", line (\d+)', line).groups()
                 lines = ((Path(file).name, int(number)), *(lines if fresh else ()))
                 fresh = True
-            elif instruction := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?(\S+)", line):
+            elif label := re.match(r"(\.L_\w+):", line):
+                labels[label[1]] = len(self.names)
+            elif found := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(@!?U?P\d+ )?([\w.]+)(.*)", line):
                 fresh = False
-                code.append((lines, instruction[1]))
-        # Behind the last exit stand the ways that are taken where a warp has parted, and divisions of extreme numbers.
-        last = max(i for i, (_, name) in enumerate(code) if name.startswith("EXIT"))
-        functions[part.split()[0]] = code[: last + 1]
-    return functions
+                conditional, name, rest = found.groups()
+                target = re.search(r"`\((\.L_\w+)\)", rest)
+                # BRA.DIV leads to the way that is taken where a warp has parted: never here.
+                jumps.append(target[1] if target and name.startswith("BRA") and name != "BRA.DIV" else None)
+                ends = (jumps[-1] or name in ("EXIT", "RET")) and not conditional
+                self.following.append([] if ends else [len(self.names) + 1])
+                self.lines.append(lines)
+                self.names.append(name)
+        for following, target in zip(self.following, jumps, strict=True):
+            if target:
+                following.append(labels[target])
+
+    def find(self, operation, *lines):
+        """The instructions of this name that come from all these lines."""
+        found = {
+            i
+            for i, name in enumerate(self.names)
+            if name.split(".")[0] == operation and set(lines) <= set(self.lines[i])
+        }
+        assert found, (operation, lines)
+        return found
+
+    def shortest_way(self, stages):
+        """The instructions on the shortest way from one of the first stage to one of the last by those between, in turn."""
+        heap = [(1, i, 1) for i in stages[0]]
+        best, before = {(i, 1): 1 for i in stages[0]}, {}
+        while heap:
+            steps, i, stage = heapq.heappop(heap)
+            if stage == len(stages):
+                way = [(i, stage)]
+                while way[-1] in before:
+                    way.append(before[way[-1]])
+                return [i for i, _ in reversed(way)]
+            for following in self.following[i]:
+                if following >= len(self.names):
+                    continue
+                key = following, stage + (following in stages[stage])
+                if steps + 1 < best.get(key, math.inf):
+                    best[key], before[key] = steps + 1, (i, stage)
+                    heapq.heappush(heap, (steps + 1, *key))
+        raise ValueError("no way leads through all stages")
 
 
 class Source:
-    """Ranges of lines, found by their text."""
+    """Lines, found by their text."""
 
     def __init__(self):
         self.files = {path.name: path.read_text().split("\n") for path in KERNELS.iterdir()}
 
-    def lines(self, file, first, last=None):
-        """From the one line that has `first` to the next that has `last`."""
-        lines = self.files[file]
-        [begin] = [i for i, line in enumerate(lines) if first in line]
-        end = begin if last is None else next(i for i in range(begin, len(lines)) if last in lines[i])
-        return {(file, i + 1) for i in range(begin, end + 1)}
+    def line(self, file, text):
+        [number] = [i + 1 for i, line in enumerate(self.files[file]) if text in line]
+        return file, number
 
 
-def rules():
-    """[(lines, what for, how often)]: the first counts that has any line of an instruction. What for: None of lines that
-    a usual call does not come to. How often they run: a number, or a function of the threads of a group."""
-    lines = Source().lines
-    merges = lambda threads: math.log2(threads / 32)  # noqa: E731
-    searched = lambda threads: merges(threads) * (math.log2(256) + merges(threads) / 2)  # noqa: E731
-    return [
-        (lines("sort.cuh", "while (low < high)", "return low"), "merge: search", searched),
-        (lines("block.cuh", "merge_warps<L>(e"), "merge", merges),
-        (lines("small.cuh", "__shared__ __align__(16) V values", "__syncthreads();"), None, 0),
-        (lines("block.cuh", "const Team<L> team;", "n_of_w = 0xff"), None, 0),
-        (lines("small.cuh", "if (team.any(group.n != n_of_common", "    }"), None, 0),
-        (lines("block.cuh", "if (group.n != n_of_w)", "    }"), None, 0),
-        (lines("small.cuh", "absent > 0"), None, 0),
-        (lines("block.cuh", "if (!sorted) {", "  }"), None, 0),
-        (lines("small.cuh", "typename E::Entry e[I]", "// So many blocks"), None, 0),
-        (lines("scan.cuh", "if (in_parts) {", "V finite[I]"), None, 0),
-        (lines("scan.cuh", "const auto sign", "// "), None, 0),
-        (lines("group.cuh", "share_result(team, tied"), None, 0),
-        (lines("scan.cuh", "if (team.any(c.shape.has_down", "if (c.shape.has_up"), None, 0),
-        (lines("coefficients.cuh", "__device__ double top()", "factor"), None, 0),
-        (lines("coefficients.cuh", "scale = ratio(ratio(1, N), N - 1)", "top = "), None, 0),
-        # Copies of whole rows: 16 bytes an instruction, counted below.
-        (lines("small.cuh", "load_chunk(batch.rewards", "load_element"), None, 0),
-        (lines("small.cuh", "store_chunk(values", "store_element"), None, 0),
-        (lines("block.cuh", "store_chunk(values"), None, 0),
-        (lines("block.cuh", "load_chunk(batch.rewards"), None, 0),
-        (lines("device.cuh", "int64_t begin = index_at", "return {begin"), None, 0),  # groups that differ in size
-        # Of the other types and forms.
-        (lines("device.cuh", "return float_of_half(static", "static_cast<const int16_t"), None, 0),
-        (lines("coefficients.cuh", "double>(rank0 + i) * N * scale", "double>(rank0 + i) * scale)"), None, 0),
-        (lines("small.cuh", "const int64_t g = tile", "V* own"), "find the groups", 1),
-        (lines("small.cuh", "group.n = count_present"), "count", 1),
-        (lines("small.cuh", "sort_group<I, L>"), "sort", 1),
-        (lines("block.cuh", "sort_in_block<V>(team"), "sort in warps", 1),
-        (lines("block.cuh", "unpack<V>(team"), "unpack", 1),
-        (lines("group.cuh", "scan_any(team, c, group.x, top"), "scan", 1),
-        (lines("group.cuh", "weigh(team, c, group, result)"), "ends, ties", 1),
-        (lines("small.cuh", "put_results(group"), "put", 1),
-        (lines("block.cuh", "put_results(group"), "put", 1),
-    ]
+def way_of(code, threads):
+    """From one tile to the next."""
+    line = Source().line
+    if threads <= 32:
+        load = code.find("LDGSTS", line("small.cuh", "copy_ahead(to"))
+    else:
+        load = code.find("LDG", line("group.cuh", "float4*>(to + at)"))
+    scan = code.find("FMUL", line("group.cuh", "scan_any(team, c, group.x"), line("scan.cuh", "coefficient[i] *="))
+    put = code.find("STS", line("group.cuh", "to[group.sample[i]] = group.x[i]"))
+    store = code.find("STG", line("group.cuh", "store(4 * (i * threads"))
+    stages = [load]
+    for merge in range(max(0, int(math.log2(threads / 32)))):
+        merging = line("block.cuh", "merge_warps<L>(e")
+        stages.append(code.find("STS", merging, line("sort.cuh", "shelf.put(thread * I + i")))
+        searching = code.find("LDS", merging, line("sort.cuh", "if (less(b(diagonal"))
+        stages += [{min(searching)}] * (round(math.log2(256)) + merge)
+        stages.append(code.find("LDS", merging, line("sort.cuh", "const Entry head = shelf.get")))
+    return code.shortest_way([*stages, scan, put, store, load])
 
 
-def count(code, threads, table):
-    """Instructions a sample, by what they are for."""
-    counts = collections.Counter()
-    for lines, _ in code:
-        for where, what, times in table:
-            if not where.isdisjoint(lines):
-                if what:
-                    counts[what] += times(threads) if callable(times) else times
-                break
-        else:
-            counts["else"] += 1
-    counts["rows in, out"] = 4 * ITEMS  # 4 for 16 bytes: where from, where to, load, store
-    return {what: number / ITEMS for what, number in counts.items()}
+def count(code, way):
+    """Instructions a sample: by what they are for, and by the unit that limits them."""
+    line = Source().line
+    parts = {
+        line("small.cuh", "fetch(tile + step"): "rows in",
+        line("block.cuh", "load_chunk<L>(batch"): "rows in",
+        line("small.cuh", "store_chunk<kWarp>(values"): "rows out",
+        line("block.cuh", "store_chunk<L>(values"): "rows out",
+        line("block.cuh", "merge_warps<L>(e"): "merge",
+        line("block.cuh", "sort_in_block<V>(team"): "sort in warps",
+        line("small.cuh", "sort_group<I, L>(team"): "sort",
+        line("group.cuh", "scan_any(team, c, group.x"): "scan",
+        line("small.cuh", "put_results(group, shape"): "put",
+        line("block.cuh", "put_results(group, shape"): "put",
+    }
+    what, units = collections.Counter(), collections.Counter()
+    for i in way:
+        what[next((part for line, part in parts.items() if line in code.lines[i]), "else")] += 1 / ITEMS
+        name, turns = unit(code.names[i])
+        units["issue"] += 1 / ITEMS
+        if name != "issue":
+            units[name] += turns / ITEMS
+    return what, units
 
 
 def large_bytes(n):
@@ -154,32 +229,37 @@ def main():
     parser.add_argument("--architecture", default="90")
     arguments = parser.parse_args()
     architecture = arguments.architecture
-    table = rules()
     out = [
         f"Predicted, not measured: float32, loo-1, sm_{architecture}, on an H200. bench/estimate.py says how.",
         f"Compiled with {nvcc_version()}; {in_words(described())}",
         "",
+        f"{'n':>6}{'threads':>9}{'instructions':>14}{'ps of work':>12}{'ps of memory':>14}{'of a copy':>11}  limit",
     ]
-    out.append(
-        f"{'n':>6}{'threads':>9}{'instructions':>14}{'ns of issue':>13}{'ns of memory':>14}{'of a copy':>11}  limit"
-    )
     details = []
     small = disassemble("small.cu", architecture)
     block = {} if arguments.quick else disassemble("block.cu", architecture)
     kinds = [(small, f"small_groupsIfLi8ELi{threads}E", threads) for threads in (1, 2, 4, 8, 16, 32)]
     kinds += [(block, f"block_groupsIfLi{threads}E", threads) for threads in (64, 128, 256, 512) if block]
+    memory = 8 / BANDWIDTH
     for functions, kind, threads in kinds:
         [code] = [code for name, code in functions.items() if kind + "LNS0_2OpE0" in name]
-        parts = count(code, threads, table)
-        instructions = sum(parts.values())
-        issue, memory = instructions / THREAD_INSTRUCTIONS, 8 / BANDWIDTH
-        limit = "issue" if issue > memory else "memory"
+        what, units = count(code, way_of(code, threads))
+        times = {name: number / (ISSUED * SHARE[name]) for name, number in units.items()} | {"memory": memory}
+        limit = max(times, key=times.get)
+        work = max(time for name, time in times.items() if name != "memory")
         out.append(
-            f"{threads * ITEMS:>6}{threads:>9}{instructions:>14.0f}{1e9 * issue:>13.2e}{1e9 * memory:>14.2e}"
-            f"{max(issue, memory) / memory:>11.2f}  {limit}"
+            f"{threads * ITEMS:>6}{threads:>9}{units['issue']:>14.0f}{1e12 * work:>12.2f}{1e12 * memory:>14.2f}"
+            f"{times[limit] / memory:>11.2f}  {limit}"
         )
-        details.append(f"{threads * ITEMS:>6}  " + ", ".join(f"{what} {number:.0f}" for what, number in parts.items()))
-    out += ["", "Instructions a sample:", *details]
+        details += [
+            f"{threads * ITEMS:>6}  " + ", ".join(f"{part} {number:.0f}" for part, number in what.most_common()),
+            f"{'':>6}  " + ", ".join(f"{name} {number:.0f}" for name, number in units.most_common()),
+        ]
+    out += [
+        "",
+        "Instructions a sample, by what they are for and by what executes them (exchange: shared memory, shuffles):",
+    ]
+    out += details
     out += ["", "Larger groups, bytes a sample over those of a copy (8), where memory is the limit:"]
     out += [f"{n:>10}  {large_bytes(n):>4}  {large_bytes(n) / 8:>5.1f}" for n in (8192, 65536, 10**6, 10**8)]
     text = "\n".join(out) + "\n"

@@ -55,6 +55,23 @@ def test_bits(backend, baseline, n):
         assert identical(expected, op(x.gather(1, shuffled))), "permuting a group permutes its output"
 
 
+@every_backend
+@pytest.mark.parametrize("n", [4, 8, 64, 256])
+def test_a_batch_that_is_done_in_turns(backend, n):
+    """Ten thousand samples are more than the stand-in for a GPU takes at once."""
+    groups = 10_000 // n + 1
+    x = batch(groups, n)
+    run = {
+        "transform": lambda x: backend.transform(x, 3),
+        "max_at_k": lambda x: backend.max_at_k(x, 3),
+        "backward": lambda x: backend.transform_backward(torch.ones_like(x), x, 3),
+    }
+    for op in run.values():
+        y = op(x)
+        for g in range(0, groups, groups // 17):
+            assert identical(y[g], op(x[g]))
+
+
 @every_baseline
 def test_threads_change_no_bit(two_threads, baseline):
     x = batch(5000, 16)

@@ -26,30 +26,42 @@ __device__ inline void sort_in_block(const Team<L>& team, const Batch& batch, in
   const uint32_t thread = computed_here(team.thread), warp = thread / kWarp;
   const Team<kWarp> of_warp;
   V* values = static_cast<V*>(memory);
-  load_chunk(batch.rewards, batch.dtype, begin, static_cast<int>(size), values, team.thread, L);
+  load_chunk<L>(batch.rewards, batch.dtype, begin, static_cast<int>(size), values, team.thread);
   __syncthreads();
-  // A warp's samples: number i * kWarp + lane of it is sample i * L + thread.
-  const auto sample_at = [&](uint32_t number) { return number / kWarp * L + warp * kWarp + number % kWarp; };
-  const auto value_at = [&](uint32_t number) {
-    const uint32_t sample = sample_at(number);
-    return sample < size ? values[sample] : not_a_number<V>();
-  };
-  V x[kItems];
+  // A warp's samples begin at `first`; number i * kWarp + lane of them is the lane's i-th.
+  constexpr uint32_t of_a_warp = kWarp * kItems;
+  const uint32_t first = warp * of_a_warp;
+  const bool is_full = first + of_a_warp <= size;
+  const auto values_at = [&](const uint32_t (&sample)[kItems], V(&value)[kItems]) {
+    if (is_full) {
 #pragma unroll
-  for (int i = 0; i < kItems; ++i) x[i] = value_at(i * kWarp + thread % kWarp);
+      for (int i = 0; i < kItems; ++i) value[i] = values[sample[i]];
+    } else {
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) value[i] = sample[i] < size ? values[sample[i]] : not_a_number<V>();
+    }
+  };
+  uint32_t sample[kItems];
+#pragma unroll
+  for (int i = 0; i < kItems; ++i) sample[i] = first + i * kWarp + thread % kWarp;
+  V x[kItems];
+  values_at(sample, x);
   bool sorted = false;
   if constexpr (sizeof(V) == 4) {
-    uint32_t number[kItems];
+    uint32_t by_rank[kItems];
     V value[kItems];
-    sorted = sort_by_short_keys<kItems, kWarp>(of_warp, x, value_at, number, value);
+    sort_by_short_keys(of_warp, x, first, by_rank);
+    values_at(by_rank, value);
+    const V before = of_warp.previous(value[kItems - 1]);
+    sorted = is_rising(of_warp, value, before) || is_in_order(of_warp, value, before);
     if (sorted) {
 #pragma unroll
-      for (int i = 0; i < kItems; ++i) e[i] = E::make(value[i], sample_at(number[i]));
+      for (int i = 0; i < kItems; ++i) e[i] = E::make(value[i], by_rank[i]);
     }
   }
   if (!sorted) {
 #pragma unroll
-    for (int i = 0; i < kItems; ++i) e[i] = E::make(x[i], i * L + thread);
+    for (int i = 0; i < kItems; ++i) e[i] = E::make(x[i], sample[i]);
     sort_in_warp<kWarp>(e, static_cast<int>(thread % kWarp));
   }
   merge_warps<L>(e, team.thread, memory);
@@ -59,15 +71,14 @@ template <class V, int L>
 __device__ inline void unpack(const Team<L>& team, const typename Entries<V>::Entry (&e)[kItems],
                               Sorted<kItems, V>& group) {
   using E = Entries<V>;
-  uint32_t present = 0;
 #pragma unroll
   for (int i = 0; i < kItems; ++i) {
     group.x[i] = E::value(e[i]);
     group.sample[i] = E::sample(e[i]);
-    present += !E::is_absent(e[i]);
   }
   group.rank0 = computed_here(team.thread * kItems);
-  group.n = team.parts(present, 0u, Add()).all;
+  const V before = team.previous(group.x[kItems - 1]);
+  look_at_neighbours(team, before, is_rising(team, group.x, before), group);
 }
 
 // Groups of `smallest` to L * 8 samples; others are left alone.
@@ -80,9 +91,11 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
   const Team<L> team;
   C* w = reinterpret_cast<C*>(dynamic_shared() + BlockMemory<V, L, op>::work);
   uint16_t* samples = reinterpret_cast<uint16_t*>(dynamic_shared() + BlockMemory<V, L, op>::samples);
-  // Out of the registers' way: the group size that w is for, where groups are alike, and what a warp needs to go on.
-  __shared__ uint32_t n_of_w;
+  // Out of the registers' way: the group size and k that w is for, where groups are alike, and what a warp needs to go
+  // on.
+  __shared__ uint32_t n_of_w, k_of_w;
   n_of_w = 0xffffffffu;
+  k_of_w = 0;
   __shared__ struct Waiting {
     int64_t base;
     uint32_t bits;
@@ -95,10 +108,14 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
     sort_in_block<V>(team, batch, extent.begin, extent.size, memory, e);
     Sorted<kItems, V> group;
     unpack<V>(team, e, group);
-    const Shape shape{group.n, clamp_k(k_of(batch, g), group.n, call.form), call.form};
+    Shape shape{group.n, k_of_w, call.form};
     if (group.n != n_of_w) {  // all have asked before one of them writes: forming the weights, they wait for each other
+      shape.k = clamp_k(k_of(batch, g), group.n, call.form);
       set_weights<kItems>(team, shape, group.rank0, 1.0, w);
-      if (!batch.offsets.data && (!batch.k.data || batch.k.stride == 0)) n_of_w = group.n;
+      if (!batch.offsets.data && (!batch.k.data || batch.k.stride == 0)) {
+        n_of_w = group.n;
+        k_of_w = shape.k;
+      }
     }
     const Coefficients<C> c(shape, w);
 
@@ -117,7 +134,7 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
       for (int i = 0; i < kItems; ++i) group.sample[i] = samples[mine + i];
       put_results(group, shape.k > 0, extent.size, values);
       team.sync();
-      store_chunk(values, call.out, batch.dtype, extent.begin, static_cast<int>(extent.size), team.thread, L);
+      store_chunk<L>(values, call.out, batch.dtype, extent.begin, static_cast<int>(extent.size), team.thread);
     }
     team.sync();
   };

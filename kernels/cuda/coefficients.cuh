@@ -62,7 +62,8 @@ struct Coefficients {
   double scale;
   T top;
 
-  __device__ Coefficients(const Shape& of, const T* weights) : shape(of), w(weights), scale(0) {
+  __device__ Coefficients(const Shape& of, const T* weights) : shape(of), w(weights), scale(0), top(0) {
+    if (!shape.has_down()) return;  // loo-1 with k >= 2, the usual one, whose weights are its coefficients
     const double N = shape.n, K = shape.k;
     if (shape.form == Form::loo_1 && shape.k == 1 && shape.n > 1) scale = ratio(ratio(1, N), N - 1);
     if (shape.form == Form::loo && shape.n > shape.k) scale = ratio(ratio(1, N - 1), N - K);

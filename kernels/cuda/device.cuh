@@ -6,6 +6,7 @@
 #include "cuda_on_cpu.h"
 #else
 #include <cuda_fp16.h>
+#include <cuda_pipeline_primitives.h>
 #include <cuda_runtime.h>
 
 #include <atomic>
@@ -67,6 +68,25 @@ cudaError_t launch(int64_t wanted, int block, size_t shared, Stream stream, cons
 __device__ inline uint32_t computed_here(uint32_t value) {
   asm volatile("" : "+r"(value));
   return value;
+}
+
+// 16 bytes from device to shared memory, there for this thread once it has waited.
+__device__ inline void copy_ahead(void* to, const void* from) { __pipeline_memcpy_async(to, from, 16); }
+__device__ inline void wait_for_copies() {
+  __pipeline_commit();
+  __pipeline_wait_prior(0);
+}
+
+// (a & mask) | b and a ^ (b & mask), an instruction each.
+__device__ inline uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) {
+  uint32_t result;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(a), "r"(mask), "r"(b));
+  return result;
+}
+__device__ inline uint32_t xor_and(uint32_t a, uint32_t b, uint32_t mask) {
+  uint32_t result;
+  asm("lop3.b32 %0, %1, %2, %3, 0x78;" : "=r"(result) : "r"(a), "r"(b), "r"(mask));
+  return result;
 }
 
 __device__ inline float float_of_half(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }

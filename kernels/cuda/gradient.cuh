@@ -78,7 +78,8 @@ __device__ inline double scan_gradient(const Team& team, const Coefficients<doub
   return value(add(add(beyond.below, parts.all), beyond.above));
 }
 
-// The first and the last rank of equal value, for every rank of the team. `tied` as find_tied gives it.
+// The first and the last rank of equal value, for every rank of the team. `tied`: a bit for each of the thread's ranks
+// that has the value of the rank before.
 template <int I, class Team>
 __device__ inline void find_ties(const Team& team, uint32_t tied, uint32_t rank0, uint32_t n, uint32_t (&first)[I],
                                  uint32_t (&last)[I]) {

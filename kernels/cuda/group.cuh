@@ -10,22 +10,47 @@ namespace pkpo::cuda {
 
 constexpr int kItems = 8;  // samples a thread
 
-// A team's share of a sorted group: rank rank0 + i has value x[i] and belongs to sample[i].
+// A team's share of a sorted group: rank rank0 + i has value x[i] and belongs to sample[i]. Absent samples stand behind
+// the n that are present and have the value of the top one (0 where there is none): a gap of zero, which counts
+// nothing.
 template <int I, class V>
 struct Sorted {
   V x[I];
+  V before;  // the value one rank below x[0]; at the lowest rank x[0]
   uint32_t sample[I];
-  uint32_t rank0, n;  // n samples are present; what lies behind them is absent
-
-  // The value at the top rank, of a group that the team holds whole.
-  template <class Team>
-  __device__ V top(const Team& team) const {
-    V own = 0;
-#pragma unroll
-    for (int i = 0; i < I; ++i) own = rank0 + i + 1 == n ? x[i] : own;
-    return team.broadcast(own, n > 0 ? static_cast<int>((n - 1) / I) : 0);
-  }
+  uint32_t rank0, n;
+  uint32_t tied;    // which ranks have the value of the rank before, a bit each
+  bool is_special;  // for any group of the warp or block: samples may be absent or equal
 };
+
+// The rest of a group that a team holds whole, sorted, its values NaN where absent. `before`: of the thread before;
+// `rises`: what is_rising() says, or false.
+template <int I, class V, class Team>
+__device__ inline void look_at_neighbours(const Team& team, V before, bool rises, Sorted<I, V>& group) {
+  group.before = before;
+  group.n = Team::kThreads * I;
+  group.tied = 0;
+  group.is_special = !rises;
+  if (group.is_special) {
+    uint32_t present = 0;
+#pragma unroll
+    for (int i = 0; i < I; ++i) {
+      present += group.x[i] == group.x[i];
+      if ((i > 0 || team.thread > 0) && group.x[i] == (i ? group.x[i - 1] : group.before)) group.tied |= 1u << i;
+    }
+    group.n = team.parts(present, 0u, Add()).all;
+    V top = 0;
+#pragma unroll
+    for (int i = 0; i < I; ++i) top = group.x[i] == group.x[i] ? group.x[i] : top;
+    top = team.broadcast(top, group.n > 0 ? static_cast<int>((group.n - 1) / I) : 0);
+    if (group.before != group.before) group.before = top;
+#pragma unroll
+    for (int i = 0; i < I; ++i) {
+      if (group.x[i] != group.x[i]) group.x[i] = top;
+    }
+  }
+  if (team.thread == 0) group.before = group.x[0];
+}
 
 template <class V>
 __device__ inline bool is_out_of_range(V lowest, V highest) {
@@ -35,12 +60,9 @@ __device__ inline bool is_out_of_range(V lowest, V highest) {
 // transform and max_at_k of a whole group, whose values are overwritten; y by rank.
 template <int I, class V, class Team>
 __device__ inline void weigh(const Team& team, const Coefficients<V>& c, Sorted<I, V>& group, V (&y)[I]) {
-  const V top = group.top(team), lowest = team.broadcast(group.x[0], 0);
-  const V before = team.previous(group.x[I - 1]);
-  const bool out_of_range = group.n > 0 && is_out_of_range(lowest, top);
-  const uint32_t tied = find_tied(group.x, before, group.rank0);
-  scan_any(team, c, group.x, top, group.rank0, before, Beyond(), Beyond(), out_of_range, y);
-  share_result(team, tied, y);
+  const V top = team.broadcast(group.x[I - 1], Team::kThreads - 1), lowest = team.broadcast(group.x[0], 0);
+  scan_any(team, c, group.x, top, group.rank0, group.before, Beyond(), Beyond(), is_out_of_range(lowest, top), y);
+  if (group.is_special) share_result(team, group.tied, y);
 }
 
 // The gradient of a whole group, by rank; gy by rank, 0 where absent. `h` has room for one number more than the team
@@ -48,7 +70,6 @@ __device__ inline void weigh(const Team& team, const Coefficients<V>& c, Sorted<
 template <int I, class V, class Team>
 __device__ inline void weigh_gradient(const Team& team, const Coefficients<double>& c, const Sorted<I, V>& group,
                                       const double (&gy)[I], double* h, double (&gx)[I]) {
-  const uint32_t tied = find_tied(group.x, team.previous(group.x[I - 1]), group.rank0);
   uint64_t largest = 0;
 #pragma unroll
   for (int i = 0; i < I; ++i) largest = Larger()(largest, magnitude(gy[i]));
@@ -61,7 +82,7 @@ __device__ inline void weigh_gradient(const Team& team, const Coefficients<doubl
   }
   if (team.thread == 0) h[group.n] = c.top != 0 ? -(c.top * total) : 0.0;
   uint32_t first[I], last[I];
-  find_ties(team, tied, group.rank0, group.n, first, last);
+  find_ties(team, group.tied, group.rank0, group.n, first, last);
   team.sync();
 #pragma unroll
   for (int i = 0; i < I; ++i) {
@@ -104,27 +125,40 @@ __device__ inline void weigh_for(const Call& call, const Team& team, const Coeff
   for (int i = 0; i < I; ++i) group.x[i] = static_cast<V>(result[i]);
 }
 
-// Results to their samples, of which there are `size`; 0 where a sample is absent or the group has no answer.
+// Results to their samples, whose numbers are below `limit`; 0 where a sample is absent or the group has no answer.
 template <int I, class V>
-__device__ inline void put_results(const Sorted<I, V>& group, bool has_answer, uint32_t size, V* to) {
+__device__ inline void put_results(const Sorted<I, V>& group, bool has_answer, uint32_t limit, V* to) {
+  if (!group.is_special) {
+#pragma unroll
+    for (int i = 0; i < I; ++i) to[group.sample[i]] = group.x[i];
+    return;
+  }
 #pragma unroll
   for (int i = 0; i < I; ++i) {
     const bool counts = group.rank0 + i < group.n && has_answer;
-    if (group.sample[i] < size) to[group.sample[i]] = counts ? group.x[i] : V(0);
+    if (group.sample[i] < limit) to[group.sample[i]] = counts ? group.x[i] : V(0);
   }
 }
 
 // Samples in a row in device memory, to and from shared memory, by `threads` threads; 16 bytes at a time where they
-// begin at a multiple of 16 bytes.
-template <class V>
-__device__ inline void load_chunk(const void* from, DType dtype, int64_t begin, int count, V* to, int thread,
-                                  int threads) {
+// begin at a multiple of 16 bytes. float32 and a full row, kItems samples a thread, take the shortest way.
+template <int threads, class V>
+__device__ inline void load_chunk(const void* from, DType dtype, int64_t begin, int count, V* to, int thread) {
   int done = 0;
   if constexpr (sizeof(V) == 4) {
     if (dtype == DType::float32) {
       const float* start = static_cast<const float*>(from) + begin;
       if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
+        if (count == threads * kItems) {
+#pragma unroll
+          for (int i = 0; i < kItems / 4; ++i) {
+            const int at = 4 * (i * threads + thread);
+            *reinterpret_cast<float4*>(to + at) = *reinterpret_cast<const float4*>(start + at);
+          }
+          return;
+        }
         done = count & ~3;
+#pragma unroll 1
         for (int i = 4 * thread; i < done; i += 4 * threads) {
           *reinterpret_cast<float4*>(to + i) = *reinterpret_cast<const float4*>(start + i);
         }
@@ -134,6 +168,7 @@ __device__ inline void load_chunk(const void* from, DType dtype, int64_t begin, 
       if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
         done = count & ~7;
         const bool is_half = dtype == DType::float16;
+#pragma unroll 1
         for (int i = 8 * thread; i < done; i += 8 * threads) {
           const uint4 word = *reinterpret_cast<const uint4*>(start + i);
           const uint32_t words[4] = {word.x, word.y, word.z, word.w};
@@ -149,17 +184,18 @@ __device__ inline void load_chunk(const void* from, DType dtype, int64_t begin, 
     const double* start = static_cast<const double*>(from) + begin;
     if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
       done = count & ~1;
+#pragma unroll 1
       for (int i = 2 * thread; i < done; i += 2 * threads) {
         *reinterpret_cast<double2*>(to + i) = *reinterpret_cast<const double2*>(start + i);
       }
     }
   }
+#pragma unroll 1
   for (int i = done + thread; i < count; i += threads) to[i] = load_element<V>(from, dtype, begin + i);
 }
 
-template <class V>
-__device__ inline void store_chunk(const V* from, void* to, DType dtype, int64_t begin, int count, int thread,
-                                   int threads) {
+template <int threads, class V>
+__device__ inline void store_chunk(const V* from, void* to, DType dtype, int64_t begin, int count, int thread) {
   int done = 0;
   if constexpr (sizeof(V) == 4) {
     if (dtype == DType::float16 || dtype == DType::bfloat16) {
@@ -167,6 +203,7 @@ __device__ inline void store_chunk(const V* from, void* to, DType dtype, int64_t
       if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
         done = count & ~7;
         const bool is_half = dtype == DType::float16;
+#pragma unroll 1
         for (int i = 8 * thread; i < done; i += 8 * threads) {
           uint32_t words[4];
 #pragma unroll
@@ -181,23 +218,32 @@ __device__ inline void store_chunk(const V* from, void* to, DType dtype, int64_t
     } else {
       float* start = static_cast<float*>(to) + begin;
       if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
-        done = count & ~3;
-        for (int i = 4 * thread; i < done; i += 4 * threads) {
-          const float4 y = *reinterpret_cast<const float4*>(from + i);
-          *reinterpret_cast<float4*>(start + i) = make_float4(y.x + 0.0f, y.y + 0.0f, y.z + 0.0f, y.w + 0.0f);
+        const auto store = [&](int at) {
+          const float4 y = *reinterpret_cast<const float4*>(from + at);
+          *reinterpret_cast<float4*>(start + at) = make_float4(y.x + 0.0f, y.y + 0.0f, y.z + 0.0f, y.w + 0.0f);
+        };
+        if (count == threads * kItems) {
+#pragma unroll
+          for (int i = 0; i < kItems / 4; ++i) store(4 * (i * threads + thread));
+          return;
         }
+        done = count & ~3;
+#pragma unroll 1
+        for (int i = 4 * thread; i < done; i += 4 * threads) store(i);
       }
     }
   } else if (dtype == DType::float64) {
     double* start = static_cast<double*>(to) + begin;
     if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
       done = count & ~1;
+#pragma unroll 1
       for (int i = 2 * thread; i < done; i += 2 * threads) {
         const double2 y = *reinterpret_cast<const double2*>(from + i);
         *reinterpret_cast<double2*>(start + i) = make_double2(y.x + 0.0, y.y + 0.0);
       }
     }
   }
+#pragma unroll 1
   for (int i = done + thread; i < count; i += threads) store_element(to, dtype, begin + i, from[i]);
 }
 

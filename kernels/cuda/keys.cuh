@@ -6,18 +6,27 @@
 
 namespace pkpo::cuda {
 
+// The first bit in the place of all.
+__device__ inline uint32_t all_of_sign(uint32_t bits) {
+  return static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31);
+}
+
 // Unsigned integers in the order of the values; NaN, an absent sample, above all of them.
 __device__ inline uint32_t key_of(float value) {
   const uint32_t bits = __float_as_uint(value + 0.0f);  // -0 becomes 0
-  return value != value ? 0xffffffffu : bits ^ ((bits >> 31) ? 0xffffffffu : 0x80000000u);
+  return value != value ? 0xffffffffu : bits ^ (all_of_sign(bits) | 0x80000000u);
 }
 __device__ inline uint64_t key_of(double value) {
   const uint64_t bits = static_cast<uint64_t>(__double_as_longlong(value + 0.0));
   return value != value ? ~uint64_t{0} : bits ^ ((bits >> 63) ? ~uint64_t{0} : uint64_t{1} << 63);
 }
-__device__ inline float value_of(uint32_t key) {
-  return __uint_as_float(key ^ ((key >> 31) ? 0x80000000u : 0xffffffffu));
+// Signed integers in the order of the values, of whose bits the last, `numbers`, are left out and `number` stands
+// there. NaN without a sign is above all others; where one with a sign is, is not said.
+__device__ inline int32_t short_key_of(float value, uint32_t numbers, uint32_t number) {
+  const uint32_t bits = __float_as_uint(value + 0.0f);
+  return static_cast<int32_t>(xor_and(and_or(bits, ~numbers, number), all_of_sign(bits), 0x7fffffffu & ~numbers));
 }
+__device__ inline float value_of(uint32_t key) { return __uint_as_float(key ^ (~all_of_sign(key) | 0x80000000u)); }
 __device__ inline double value_of(uint64_t key) {
   return __longlong_as_double(static_cast<long long>(key ^ ((key >> 63) ? uint64_t{1} << 63 : ~uint64_t{0})));
 }

@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(kTeam, 1) merge_tiles(Workspace<V> workspace, 
 template <class V>
 struct TileRanks {
   Sorted<kItems, V> group;
-  V top, lowest, before;
+  V top, lowest;
   Shape shape;
 
   __device__ TileRanks(const Team<kTeam>& team, const Call& call, const Workspace<V>& workspace, const Tile& tile,
@@ -168,18 +168,19 @@ struct TileRanks {
     const auto* entries = workspace.entries + tile.begin;
     group.n = workspace.present[number];
     group.rank0 = tile.first + computed_here(team.thread * kItems);
+    top = group.n > 0 ? E::value(entries[group.n - 1]) : V(0);
+    lowest = group.n > 0 ? E::value(entries[0]) : V(0);
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       const uint32_t rank = group.rank0 + i;
-      group.x[i] = rank < group.n ? E::value(entries[rank]) : not_a_number<V>();
+      group.x[i] = rank < group.n ? E::value(entries[rank]) : top;
       group.sample[i] = rank < tile.size ? E::sample(entries[rank]) : 0;
     }
-    top = group.n > 0 ? E::value(entries[group.n - 1]) : V(0);
-    lowest = group.n > 0 ? E::value(entries[0]) : V(0);
-    before = group.rank0 > 0 && group.rank0 < tile.size ? E::value(entries[group.rank0 - 1]) : V(0);
+    const uint32_t below = group.rank0 > 0 ? group.rank0 - 1 : 0;
+    group.before = below < group.n ? E::value(entries[below]) : top;
     shape = Shape{group.n, clamp_k(k_of(call.batch, tile.group), group.n, call.form), call.form};
   }
-  __device__ bool out_of_range() const { return group.n > 0 && is_out_of_range(lowest, top); }
+  __device__ bool out_of_range() const { return is_out_of_range(lowest, top); }
 };
 
 // What a pass left for the tiles of a group, before this tile and after it, along the tree of team.cuh; from kTeam
@@ -253,9 +254,9 @@ __global__ void __launch_bounds__(kTeam, 1) sum_tiles(Call call, Workspace<V> wo
       V values[kItems];
 #pragma unroll
       for (int i = 0; i < kItems; ++i) values[i] = part_of(ranks.group.x[i]);
-      const V before = part_of(ranks.before);
+      const V before = part_of(ranks.group.before);
       const auto sum = [&](V(&coefficient)[kItems]) {
-        const auto terms = terms_of(coefficient, values, before, rank0, ranks.group.n);
+        const auto terms = terms_of(coefficient, values, before);
         return team.parts(double(terms.all()), 0.0, Add()).all;
       };
       double up = 0, down = 0;
@@ -294,8 +295,8 @@ __global__ void __launch_bounds__(kTeam, 1) finish_tiles(Call call, Workspace<V>
     };
     const Beyond finite = beyond(0), infinite = ranks.out_of_range() ? beyond(1) : Beyond();
     V y[kItems];
-    scan_any(team, c, ranks.group.x, ranks.top, ranks.group.rank0, ranks.before, finite, infinite, ranks.out_of_range(),
-             y);
+    scan_any(team, c, ranks.group.x, ranks.top, ranks.group.rank0, ranks.group.before, finite, infinite,
+             ranks.out_of_range(), y);
     if (call.op == Op::max_at_k) {
       if (team.thread == 0) {
         store_element(call.out, call.batch.dtype, tile.group * call.stride,

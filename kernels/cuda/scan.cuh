@@ -13,16 +13,12 @@ struct Beyond {
   double below = 0, above = 0;
 };
 
-// The terms of one thread: coefficients times gaps, x sorted, `x_before` the value one rank below its first.
+// The terms of one thread: coefficients times gaps, x sorted, `x_before` the value one rank below its first; what lies
+// below the lowest rank and above the top one has the value of that rank.
 template <int I, class V>
-__device__ inline Tree<I, V, Add> terms_of(V (&coefficient)[I], const V (&x)[I], V x_before, uint32_t rank0,
-                                           uint32_t n) {
+__device__ inline Tree<I, V, Add> terms_of(V (&coefficient)[I], const V (&x)[I], V x_before) {
 #pragma unroll
-  for (int i = 0; i < I; ++i) {
-    const uint32_t rank = rank0 + i;
-    const V gap = x[i] - (i ? x[i - 1] : x_before);
-    coefficient[i] = rank >= 1 && rank < n ? coefficient[i] * gap : V(0);
-  }
+  for (int i = 0; i < I; ++i) coefficient[i] *= x[i] - (i ? x[i - 1] : x_before);
   return Tree<I, V, Add>(coefficient);
 }
 
@@ -30,41 +26,35 @@ __device__ inline Tree<I, V, Add> terms_of(V (&coefficient)[I], const V (&x)[I],
 template <int I, class V, class Team>
 __device__ inline void scan(const Team& team, const Coefficients<V>& c, const V (&x)[I], V x_top, uint32_t rank0,
                             V x_before, const Beyond& beyond, V (&y)[I]) {
-  const V top = c.shape.has_top() ? c.top * x_top : V(0);
+  if (c.shape.has_up()) {
+    V coefficient[I];
+    c.up(rank0, computed_here(team.thread * I), coefficient);
+    const Tree<I, V, Add> terms = terms_of(coefficient, x, x_before);
+    const V below = static_cast<V>(team.parts(double(terms.all()), beyond.below, 0.0, 0.0, Add()).before);
 #pragma unroll
-  for (int i = 0; i < I; ++i) y[i] = top;
+    for (int i = 0; i < I; ++i) y[i] = terms.first(below, i + 1);
+  } else {
+#pragma unroll
+    for (int i = 0; i < I; ++i) y[i] = 0;
+  }
   // Forms are the same for all groups of a call, has_down depends on a group's k: a warp may not part company here.
   if (team.any(c.shape.has_down())) {
     V coefficient[I];
     c.down(rank0, computed_here(team.thread * I), coefficient);
-    const Tree<I, V, Add> terms = terms_of(coefficient, x, x_before, rank0, c.shape.n);
+    const Tree<I, V, Add> terms = terms_of(coefficient, x, x_before);
     const V above = static_cast<V>(team.parts(double(terms.all()), 0.0, beyond.above, 0.0, Add()).after);
 #pragma unroll
     for (int i = 0; i < I; ++i) y[i] = y[i] - terms.last(above, I - 1 - i);
   }
-  if (c.shape.has_up()) {
-    V coefficient[I];
-    c.up(rank0, computed_here(team.thread * I), coefficient);
-    const Tree<I, V, Add> terms = terms_of(coefficient, x, x_before, rank0, c.shape.n);
-    const V below = static_cast<V>(team.parts(double(terms.all()), beyond.below, 0.0, 0.0, Add()).before);
+  if (c.shape.has_top()) {
+    const V top = c.top * x_top;
 #pragma unroll
-    for (int i = 0; i < I; ++i) y[i] = y[i] + terms.first(below, i + 1);
+    for (int i = 0; i < I; ++i) y[i] = y[i] + top;
   }
-}
-
-// Which ranks have the value of the rank before, a bit each.
-template <int I, class V>
-__device__ inline uint32_t find_tied(const V (&x)[I], V x_before, uint32_t rank0) {
-  uint32_t tied = 0;
-#pragma unroll
-  for (int i = 0; i < I; ++i) {
-    if (rank0 + i > 0 && x[i] == (i ? x[i - 1] : x_before)) tied |= 1u << i;
-  }
-  return tied;
 }
 
 // Equal rewards get the result of the first of them, to the bit: sums along the tree differ in their rounding from rank
-// to rank, even where nothing is added.
+// to rank, even where nothing is added. `tied`: a bit for each rank that has the value of the rank before.
 template <int I, class V, class Team>
 __device__ inline void share_result(const Team& team, uint32_t tied, V (&y)[I]) {
   if (!team.any(tied != 0)) return;
@@ -135,7 +125,8 @@ __device__ inline void scan_any(const Team& team, const Coefficients<V>& c, V (&
   for (uint32_t part = 0, last = computed_here(in_parts ? 1 : 0);; ++part) {
     scan(team, c, x, x_top, computed_here(rank0), x_before, outside, y);
     if (part == last) break;
-    const auto sign = [&](int i) { return high >> i & 1 ? V(1) : low >> i & 1 ? V(-1) : V(0); };
+    const uint32_t plus = high >> part, minus = low >> part;  // by 0, so that this is not done ahead of the loop
+    const auto sign = [&](int i) { return plus >> i & 1 ? V(1) : minus >> i & 1 ? V(-1) : V(0); };
 #pragma unroll
     for (int i = 0; i < I; ++i) {
       finite[i] = y[i];

@@ -12,8 +12,8 @@ namespace pkpo::cuda {
 
 template <class Entry>
 __device__ inline void order(Entry& a, Entry& b) {
-  if constexpr (std::is_same_v<Entry, uint32_t>) {
-    const uint32_t low = min(a, b);
+  if constexpr (std::is_same_v<Entry, int32_t>) {
+    const int32_t low = min(a, b);
     b = max(a, b);
     a = low;
   } else {
@@ -27,7 +27,7 @@ __device__ inline void order(Entry& a, Entry& b) {
 // The smaller, or the larger.
 template <class Entry>
 __device__ inline Entry pick(const Entry& a, const Entry& b, bool smaller) {
-  if constexpr (std::is_same_v<Entry, uint32_t>) {
+  if constexpr (std::is_same_v<Entry, int32_t>) {
     return smaller ? min(a, b) : max(a, b);
   } else {
     return less(a, b) == smaller ? a : b;
@@ -84,29 +84,40 @@ __device__ inline void sort_in_warp(Entry (&e)[I], int thread) {
 }
 
 // Sorts a team's samples, of which a thread has x[i], number i * L + thread, as 32-bit integers: a key without its last
-// bits, the sample's number in their place; two instructions an exchange. Gives number and value by rank,
-// value_at(number) the value again. False if that put unequal samples of the warp in the wrong order, which a look at
-// the sorted values shows: seldom where rewards spread, always where they differ in their last bits alone, never for
+// bits, the sample's number in their place; two instructions an exchange. Gives the numbers by rank, `first` (a
+// multiple of L * I) added. Their order is wrong where samples differ in the bits left out, or a NaN has a sign, and
+// is_in_order() shows it: seldom where rewards spread, always where they differ in their last bits alone, never for
 // 16-bit floats, for integers of 8 and 16 bits and for bool.
-template <int I, int L, class ValueAt>
-__device__ inline bool sort_by_short_keys(const Team<L>& team, const float (&x)[I], ValueAt value_at,
-                                          uint32_t (&number)[I], float (&value)[I]) {
+template <int I, int L>
+__device__ inline void sort_by_short_keys(const Team<L>& team, const float (&x)[I], uint32_t first,
+                                          uint32_t (&number)[I]) {
   static_assert(L <= kWarp);
   constexpr uint32_t numbers = L * I - 1;
-  uint32_t e[I];
+  int32_t e[I];
 #pragma unroll
-  for (int i = 0; i < I; ++i) e[i] = (key_of(x[i]) & ~numbers) | static_cast<uint32_t>(i * L + team.thread);
+  for (int i = 0; i < I; ++i) e[i] = short_key_of(x[i], numbers, static_cast<uint32_t>(i * L + team.thread));
   sort_in_warp<L>(e, team.thread);
 #pragma unroll
-  for (int i = 0; i < I; ++i) {
-    number[i] = e[i] & numbers;
-    value[i] = value_at(number[i]);
-  }
-  const float before = team.previous(value[I - 1]);
-  bool wrong = team.thread > 0 && value[0] < before;  // NaN is never below
+  for (int i = 0; i < I; ++i) number[i] = and_or(static_cast<uint32_t>(e[i]), numbers, first);
+}
+
+// Does every value lie above the one before? Then no two are equal and none is NaN. x_before: of the thread before.
+template <int I, class V, class Team>
+__device__ inline bool is_rising(const Team& team, const V (&x)[I], V x_before) {
+  bool rises = team.thread == 0 || x_before < x[0];
 #pragma unroll
-  for (int i = 1; i < I; ++i) wrong |= value[i] < value[i - 1];
-  return !team.any(wrong);
+  for (int i = 1; i < I; ++i) rises &= x[i - 1] < x[i];
+  return !team.any(!rises);
+}
+
+// The same, but equal values may follow each other, and NaN the others.
+template <int I, class V, class Team>
+__device__ inline bool is_in_order(const Team& team, const V (&x)[I], V x_before) {
+  const auto wrong = [](V before, V after) { return !(before <= after) && after == after; };
+  bool any = team.thread > 0 && wrong(x_before, x[0]);
+#pragma unroll
+  for (int i = 1; i < I; ++i) any |= wrong(x[i - 1], x[i]);
+  return !team.any(any);
 }
 
 // How many of the first `diagonal` entries of two merged runs come from the first: a(i), i < a_size; b(i), i < b_size.

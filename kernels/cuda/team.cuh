@@ -12,6 +12,7 @@
 
 namespace pkpo::cuda {
 
+__device__ inline int32_t exchange(int32_t value, int lanes) { return __shfl_xor_sync(kAllLanes, value, lanes); }
 __device__ inline uint32_t exchange(uint32_t value, int lanes) { return __shfl_xor_sync(kAllLanes, value, lanes); }
 __device__ inline float exchange(float value, int lanes) { return __shfl_xor_sync(kAllLanes, value, lanes); }
 __device__ inline double exchange(double value, int lanes) { return __shfl_xor_sync(kAllLanes, value, lanes); }
@@ -133,12 +134,12 @@ struct WarpTree {
   T sibling[5], all;
   Op op;
 
-  __device__ WarpTree(T own, int lane) : all(own) {
+  __device__ explicit WarpTree(T own) : all(own) {
     int level = 0;
 #pragma unroll
     for (int lanes = 1; lanes < L; lanes *= 2) {
       sibling[level] = exchange(all, lanes);
-      all = (lane & lanes) ? op(sibling[level], all) : op(all, sibling[level]);
+      all = op(all, sibling[level]);  // all of these operations commute, to the bit
       ++level;
     }
   }
@@ -160,6 +161,7 @@ struct WarpTree {
 
 template <int L>
 struct Team {
+  static constexpr int kThreads = L;
   static constexpr bool kBlock = L > kWarp;
   int thread;  // 0 .. L - 1
 
@@ -187,17 +189,16 @@ struct Team {
   template <class T, class Op>
   __device__ Parts<T> parts(T own, T before, T after, T neutral, Op) const {
     if constexpr (!kBlock) {
-      return WarpTree<L, T, Op>(own, thread).down(before, after, thread);
+      return WarpTree<L, T, Op>(own).down(before, after, thread);
     } else {
       constexpr int warps = L / kWarp;
       __shared__ T of_warp[warps];
       const int lane = thread % kWarp, warp = thread / kWarp;
-      const WarpTree<kWarp, T, Op> inner(own, lane);
+      const WarpTree<kWarp, T, Op> inner(own);
       __syncthreads();  // those before have read
       if (lane == 0) of_warp[warp] = inner.all;
       __syncthreads();
-      const Parts<T> outer =
-          WarpTree<kWarp, T, Op>(lane < warps ? of_warp[lane] : neutral, lane).down(before, after, lane);
+      const Parts<T> outer = WarpTree<kWarp, T, Op>(lane < warps ? of_warp[lane] : neutral).down(before, after, lane);
       Parts<T> parts = inner.down(broadcast_in_warp(outer.before, warp), broadcast_in_warp(outer.after, warp), lane);
       parts.all = outer.all;
       return parts;

@@ -20,6 +20,7 @@
 #include <memory>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "cpu/half.h"
@@ -128,14 +129,28 @@ inline int __ffs(int value) { return __builtin_ffs(value); }
 inline int __clz(int value) { return value ? __builtin_clz(static_cast<unsigned>(value)) : 32; }
 using std::fabs;
 using std::fma;
-inline uint32_t min(uint32_t a, uint32_t b) { return a < b ? a : b; }
-inline uint32_t max(uint32_t a, uint32_t b) { return a < b ? b : a; }
+inline int32_t min(int32_t a, int32_t b) { return a < b ? a : b; }
+inline int32_t max(int32_t a, int32_t b) { return a < b ? b : a; }
 
 namespace pkpo::cuda {
 
 using Stream = void*;
 
 inline uint32_t computed_here(uint32_t value) { return value; }
+
+// Copies are made as late as they may be; until then there is noise, from as early as they may be made.
+inline thread_local std::vector<std::pair<void*, const void*>> copies_of_thread[1024];
+inline void copy_ahead(void* to, const void* from) {
+  std::memset(to, 0x55, 16);
+  copies_of_thread[threadIdx.x].emplace_back(to, from);
+}
+inline void wait_for_copies() {
+  for (const auto& [to, from] : copies_of_thread[threadIdx.x]) std::memcpy(to, from, 16);
+  copies_of_thread[threadIdx.x].clear();
+}
+
+inline uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) { return (a & mask) | b; }
+inline uint32_t xor_and(uint32_t a, uint32_t b, uint32_t mask) { return a ^ (b & mask); }
 
 inline unsigned char* dynamic_shared() { return cuda_on_cpu::dynamic_shared(); }
 
