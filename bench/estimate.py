@@ -131,11 +131,11 @@ class Code:
                 following.append(labels[target])
 
     def find(self, operation, *lines):
-        """The instructions of this name that come from all these lines."""
+        """The instructions of this name, or any, that come from all these lines."""
         found = {
             i
             for i, name in enumerate(self.names)
-            if name.split(".")[0] == operation and set(lines) <= set(self.lines[i])
+            if operation in (None, name.split(".")[0]) and set(lines) <= set(self.lines[i])
         }
         assert found, (operation, lines)
         return found
@@ -172,7 +172,7 @@ class Source:
         return file, number
 
 
-def way_of(code, threads):
+def way_of(code, threads, ties):
     """From one tile to the next."""
     line = Source().line
     if threads <= 32:
@@ -183,13 +183,21 @@ def way_of(code, threads):
     put = code.find("STS", line("group.cuh", "to[group.sample[i]] = group.x[i]"))
     store = code.find("STG", line("group.cuh", "store(4 * (i * threads"))
     stages = [load]
+    if ties:
+        stages.append(code.find(None, line("sort.cuh", "any |= wrong(x[i - 1]")))
     for merge in range(max(0, int(math.log2(threads / 32)))):
         merging = line("block.cuh", "merge_warps<L>(e")
         stages.append(code.find("STS", merging, line("sort.cuh", "shelf.put(thread * I + i")))
         searching = code.find("LDS", merging, line("sort.cuh", "if (less(b(diagonal"))
         stages += [{min(searching)}] * (round(math.log2(256)) + merge)
         stages.append(code.find("LDS", merging, line("sort.cuh", "const Entry head = shelf.get")))
-    return code.shortest_way([*stages, scan, put, store, load])
+    if ties:
+        find = code.find(None, line("group.cuh", "group.tied |="))
+        share = code.find(None, line("scan.cuh", "y[i] = y[i - 1]")), code.find(None, line("scan.cuh", "y[i] = before"))
+        stages += [find, scan, *share]
+    else:
+        stages.append(scan)
+    return code.shortest_way([*stages, put, store, load])
 
 
 def count(code, way):
@@ -232,34 +240,37 @@ def main():
     out = [
         f"Predicted, not measured: float32, loo-1, sm_{architecture}, on an H200. bench/estimate.py says how.",
         f"Compiled with {nvcc_version()}; {in_words(described())}",
-        "",
-        f"{'n':>6}{'threads':>9}{'instructions':>14}{'ps of work':>12}{'ps of memory':>14}{'of a copy':>11}  limit",
     ]
-    details = []
     small = disassemble("small.cu", architecture)
     block = {} if arguments.quick else disassemble("block.cu", architecture)
     kinds = [(small, f"small_groupsIfLi8ELi{threads}E", threads) for threads in (1, 2, 4, 8, 16, 32)]
     kinds += [(block, f"block_groupsIfLi{threads}E", threads) for threads in (64, 128, 256, 512) if block]
     memory = 8 / BANDWIDTH
-    for functions, kind, threads in kinds:
-        [code] = [code for name, code in functions.items() if kind + "LNS0_2OpE0" in name]
-        what, units = count(code, way_of(code, threads))
-        times = {name: number / (ISSUED * SHARE[name]) for name, number in units.items()} | {"memory": memory}
-        limit = max(times, key=times.get)
-        work = max(time for name, time in times.items() if name != "memory")
-        out.append(
-            f"{threads * ITEMS:>6}{threads:>9}{units['issue']:>14.0f}{1e12 * work:>12.2f}{1e12 * memory:>14.2f}"
-            f"{times[limit] / memory:>11.2f}  {limit}"
+    for ties in (False, True):
+        table = (
+            f"{'n':>6}{'threads':>9}{'instructions':>14}{'ps of work':>12}{'ps of memory':>14}{'of a copy':>11}  limit"
         )
-        details += [
-            f"{threads * ITEMS:>6}  " + ", ".join(f"{part} {number:.0f}" for part, number in what.most_common()),
-            f"{'':>6}  " + ", ".join(f"{name} {number:.0f}" for name, number in units.most_common()),
+        out += ["", "Rewards with ties, as 0 and 1:" if ties else "Rewards that differ:", table]
+        details = []
+        for functions, kind, threads in kinds:
+            [code] = [code for name, code in functions.items() if kind + "LNS0_2OpE0" in name]
+            what, units = count(code, way_of(code, threads, ties))
+            times = {name: number / (ISSUED * SHARE[name]) for name, number in units.items()} | {"memory": memory}
+            limit = max(times, key=times.get)
+            work = max(time for name, time in times.items() if name != "memory")
+            out.append(
+                f"{threads * ITEMS:>6}{threads:>9}{units['issue']:>14.0f}{1e12 * work:>12.2f}{1e12 * memory:>14.2f}"
+                f"{times[limit] / memory:>11.2f}  {limit}"
+            )
+            details += [
+                f"{threads * ITEMS:>6}  " + ", ".join(f"{part} {number:.0f}" for part, number in what.most_common()),
+                f"{'':>6}  " + ", ".join(f"{name} {number:.0f}" for name, number in units.most_common()),
+            ]
+        out += [
+            "",
+            "Instructions a sample, for what; and what executes them (exchange: shared memory, shuffles):",
+            *details,
         ]
-    out += [
-        "",
-        "Instructions a sample, by what they are for and by what executes them (exchange: shared memory, shuffles):",
-    ]
-    out += details
     out += ["", "Larger groups, bytes a sample over those of a copy (8), where memory is the limit:"]
     out += [f"{n:>10}  {large_bytes(n):>4}  {large_bytes(n) / 8:>5.1f}" for n in (8192, 65536, 10**6, 10**8)]
     text = "\n".join(out) + "\n"

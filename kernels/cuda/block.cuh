@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
       team.sync();
 #pragma unroll
       for (int i = 0; i < kItems; ++i) group.sample[i] = samples[mine + i];
-      put_results(group, shape.k > 0, extent.size, values);
+      put_results(team, group, shape.k > 0, extent.size, values);
       team.sync();
       store_chunk<L>(values, call.out, batch.dtype, extent.begin, static_cast<int>(extent.size), team.thread);
     }

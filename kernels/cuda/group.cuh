@@ -19,8 +19,7 @@ struct Sorted {
   V before;  // the value one rank below x[0]; at the lowest rank x[0]
   uint32_t sample[I];
   uint32_t rank0, n;
-  uint32_t tied;    // which ranks have the value of the rank before, a bit each
-  bool is_special;  // for any group of the warp or block: samples may be absent or equal
+  uint32_t tied;  // which ranks have the value of the rank before, a bit each
 };
 
 // The rest of a group that a team holds whole, sorted, its values NaN where absent. `before`: of the thread before;
@@ -30,23 +29,27 @@ __device__ inline void look_at_neighbours(const Team& team, V before, bool rises
   group.before = before;
   group.n = Team::kThreads * I;
   group.tied = 0;
-  group.is_special = !rises;
-  if (group.is_special) {
-    uint32_t present = 0;
+  if (!rises) {
 #pragma unroll
     for (int i = 0; i < I; ++i) {
-      present += group.x[i] == group.x[i];
-      if ((i > 0 || team.thread > 0) && group.x[i] == (i ? group.x[i - 1] : group.before)) group.tied |= 1u << i;
+      if ((i > 0 || team.thread > 0) && group.x[i] == (i ? group.x[i - 1] : before)) group.tied |= 1u << i;
     }
-    group.n = team.parts(present, 0u, Add()).all;
+  }
+  const auto is_absent = [](V x) { return x != x; };
+  if (!rises && team.any(is_absent(group.x[I - 1]))) {
+    uint32_t present = 0;
     V top = 0;
 #pragma unroll
-    for (int i = 0; i < I; ++i) top = group.x[i] == group.x[i] ? group.x[i] : top;
+    for (int i = 0; i < I; ++i) {
+      present += !is_absent(group.x[i]);
+      top = is_absent(group.x[i]) ? top : group.x[i];
+    }
+    group.n = team.parts(present, 0u, Add()).all;
     top = team.broadcast(top, group.n > 0 ? static_cast<int>((group.n - 1) / I) : 0);
-    if (group.before != group.before) group.before = top;
+    if (is_absent(before)) group.before = top;
 #pragma unroll
     for (int i = 0; i < I; ++i) {
-      if (group.x[i] != group.x[i]) group.x[i] = top;
+      if (is_absent(group.x[i])) group.x[i] = top;
     }
   }
   if (team.thread == 0) group.before = group.x[0];
@@ -62,7 +65,7 @@ template <int I, class V, class Team>
 __device__ inline void weigh(const Team& team, const Coefficients<V>& c, Sorted<I, V>& group, V (&y)[I]) {
   const V top = team.broadcast(group.x[I - 1], Team::kThreads - 1), lowest = team.broadcast(group.x[0], 0);
   scan_any(team, c, group.x, top, group.rank0, group.before, Beyond(), Beyond(), is_out_of_range(lowest, top), y);
-  if (group.is_special) share_result(team, group.tied, y);
+  share_result(team, group.tied, y);
 }
 
 // The gradient of a whole group, by rank; gy by rank, 0 where absent. `h` has room for one number more than the team
@@ -126,9 +129,9 @@ __device__ inline void weigh_for(const Call& call, const Team& team, const Coeff
 }
 
 // Results to their samples, whose numbers are below `limit`; 0 where a sample is absent or the group has no answer.
-template <int I, class V>
-__device__ inline void put_results(const Sorted<I, V>& group, bool has_answer, uint32_t limit, V* to) {
-  if (!group.is_special) {
+template <int I, class V, class Team>
+__device__ inline void put_results(const Team&, const Sorted<I, V>& group, bool has_answer, uint32_t limit, V* to) {
+  if (group.n == Team::kThreads * I && has_answer) {
 #pragma unroll
     for (int i = 0; i < I; ++i) to[group.sample[i]] = group.x[i];
     return;

@@ -70,18 +70,15 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
   const Team<L> team;
   const int lane = Team<L>::lane(), warp = static_cast<int>(threadIdx.x) / kWarp, which = lane / L;
 
-  __shared__ uint32_t n_of_common;  // the group size that `common` is for; there, so as to take no register
+  __shared__ uint32_t n_of_common, k_of_common;  // what `common` is for; there, so as to take no registers
   const bool alike = !batch.offsets.data && (!batch.k.data || batch.k.stride == 0);
-  n_of_common = alike ? static_cast<uint32_t>(batch.width) : 0xffffffffu;
-  uint32_t k_of_common = 0;
-  if (alike) {
-    const uint32_t n = static_cast<uint32_t>(batch.width);
-    k_of_common = clamp_k(k_of(batch, 0), n, call.form);
-    set_weights<I>(team, Shape{n, k_of_common, call.form}, team.thread * I, 1.0, common);
-  }
+  const uint32_t width = static_cast<uint32_t>(batch.width), k = alike ? clamp_k(k_of(batch, 0), width, call.form) : 0;
+  n_of_common = alike ? width : 0xffffffffu;
+  k_of_common = k;
+  if (alike) set_weights<I>(team, Shape{width, k, call.form}, team.thread * I, 1.0, common);
   __syncthreads();  // every warp wrote the same
 
-  const int64_t step = int64_t{gridDim.x} * warps;
+  const uint32_t step = gridDim.x * warps;
   int64_t tile = int64_t{blockIdx.x} * warps + warp;
   // Tiles that are full and need no conversion come while the one before is worked on.
   const bool come_ahead = buffers == 2 && batch.dtype == DType::float32 && !batch.offsets.data && batch.width == room &&
@@ -107,14 +104,15 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
     V* own = values;
     if (!batch.offsets.data) {
       const int64_t left = batch.count - tile * teams;
-      const int groups = left < teams ? static_cast<int>(left) : teams, width = static_cast<int>(batch.width);
+      const int groups = left < teams ? static_cast<int>(left) : teams;
       begin = tile * teams * batch.width;
-      count = groups * width;
+      count = groups * static_cast<int>(width);
       is_group = which < groups;
       is_full = count == teams * room;
       size = is_group ? width : 0;
-      origin = begin + (is_full ? 0 : which * width);
-      own += is_full ? 0 : which * width;
+      const uint32_t before = is_full ? 0 : which * width;
+      origin = begin + before;
+      own += before;
     } else {
       is_group = g < batch.count;
       Extent extent = extent_of(batch, is_group ? g : batch.count - 1);
@@ -137,6 +135,7 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
     } else if (one_piece) {
       load_chunk<kWarp>(batch.rewards, batch.dtype, begin, count, values, lane);
     } else {
+#pragma unroll 1
       for (uint32_t i = team.thread; i < size; i += L) own[i] = load_element<V>(batch.rewards, batch.dtype, origin + i);
     }
     __syncwarp();
@@ -178,11 +177,12 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
       }
     } else {
       __syncwarp();  // all have read their samples
-      put_results(group, shape.k > 0, limit, own);
+      put_results(team, group, shape.k > 0, limit, own);
       __syncwarp();
       if (one_piece) {
         store_chunk<kWarp>(values, call.out, batch.dtype, begin, count, lane);
       } else {
+#pragma unroll 1
         for (uint32_t i = team.thread; i < size; i += L) store_element(call.out, batch.dtype, origin + i, own[i]);
       }
     }
