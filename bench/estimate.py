@@ -212,8 +212,8 @@ def count(code, way):
         line("block.cuh", "sort_in_block<V>(team"): "sort in warps",
         line("small.cuh", "sort_group<I, L>(team"): "sort",
         line("group.cuh", "scan_any(team, c, group.x"): "scan",
-        line("small.cuh", "put_results(group, shape"): "put",
-        line("block.cuh", "put_results(group, shape"): "put",
+        line("small.cuh", "put_results(team, group, shape"): "put",
+        line("block.cuh", "put_results(team, group, shape"): "put",
     }
     what, units = collections.Counter(), collections.Counter()
     for i in way:

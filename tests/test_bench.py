@@ -1,5 +1,6 @@
 """The measurements run, through their one front door, and a quick run writes nothing. What they measure is not tested."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,12 @@ def test_unknown_measurement(words, message):
 
 def test_a_measurement_that_fails_ends_the_run():
     assert bench("call", "toy", "--no-such-option").returncode == 2
+
+
+def test_the_estimate_finds_the_lines_that_it_counts_by():
+    """Which it names by their text: each stands once in its file."""
+    named = re.findall(r'line\("([\w.]+)", "([^"]+)"\)', (ROOT / "bench" / "estimate.py").read_text())
+    assert len(named) > 15
+    for file, text in named:
+        lines = (ROOT / "kernels" / "cuda" / file).read_text().split("\n")
+        assert sum(text in line for line in lines) == 1, (file, text)
