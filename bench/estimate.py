@@ -12,6 +12,7 @@ in a loop as often as the loop runs.
 """
 
 import collections
+import functools
 import heapq
 import math
 import re
@@ -43,40 +44,24 @@ SHARE = {
 ITEMS = 8
 
 
+# Beside issuing them: what executes instructions that are not the ALU's (integers, comparisons, minima, selections, votes).
+# Nothing that could be the limit for memory, control, uniform registers, and float32, which keeps up with the issue.
+UNITS = {
+    "issue": "LDG STG LDGSTS LDGDEPBAR DEPBAR LDC S2R S2UR R2UR CS2R FADD FMUL FFMA "
+    "BRA BRX BSSY BSYNC BREAK BAR WARPSYNC EXIT NOP",
+    "exchange": "LDS STS SHFL",
+    "float64": "DADD DMUL DFMA DSETP",
+    "convert": "F2F F2I I2F MUFU POPC FLO",
+}
+UNIT_OF = {name: unit for unit, names in UNITS.items() for name in names.split()}
+
+
 def unit(name):
-    """What executes an instruction, beside what issues it, and how many turns of 32 lanes and 4 bytes it takes."""
+    """What executes an instruction, and how many turns of 32 lanes and 4 bytes it takes."""
     name, *how = name.split(".")
-    if name in ("LDS", "STS", "SHFL"):
-        return "exchange", 4 if "128" in how else 2 if "64" in how else 1
-    if name in (
-        "LDG",
-        "STG",
-        "LDGSTS",
-        "LDGDEPBAR",
-        "DEPBAR",
-        "LDC",
-        "S2R",
-        "CS2R",
-        "BRA",
-        "BRX",
-        "BSSY",
-        "BSYNC",
-        "BREAK",
-        "BAR",
-        "WARPSYNC",
-        "EXIT",
-        "NOP",
-    ):
-        return "issue", 0
-    if name.startswith("U") or name in ("S2UR", "R2UR", "FADD", "FMUL", "FFMA"):
-        return "issue", 0
-    if name.startswith("IMAD"):
-        return "multiply", 1
-    if name in ("DADD", "DMUL", "DFMA", "DSETP"):
-        return "float64", 1
-    if name in ("F2F", "F2I", "I2F", "MUFU", "POPC", "FLO"):
-        return "convert", 1
-    return "ALU", 1  # integers, comparisons, minima, selections, votes
+    turns = 4 if "128" in how else 2 if "64" in how else 1
+    found = UNIT_OF.get(name) or ("issue" if name[0] == "U" else "multiply" if name.startswith("IMAD") else "ALU")
+    return found, turns if found == "exchange" else 1
 
 
 def nvcc():
@@ -161,24 +146,20 @@ class Code:
         raise ValueError("no way leads through all stages")
 
 
-class Source:
-    """Lines, found by their text."""
-
-    def __init__(self):
-        self.files = {path.name: path.read_text().split("\n") for path in KERNELS.iterdir()}
-
-    def line(self, file, text):
-        [number] = [i + 1 for i, line in enumerate(self.files[file]) if text in line]
-        return file, number
+@functools.cache
+def line(file, text):
+    """The one line of a file of kernels that has this text."""
+    lines = (KERNELS / file).read_text().split("\n")
+    [number] = [i + 1 for i, line in enumerate(lines) if text in line]
+    return file, number
 
 
 def way_of(code, threads, ties):
     """From one tile to the next."""
-    line = Source().line
     if threads <= 32:
         load = code.find("LDGSTS", line("small.cuh", "copy_ahead(to"))
     else:
-        load = code.find("LDG", line("group.cuh", "float4*>(to + at)"))
+        load = code.find("LDG", line("group.cuh", "load(4 * (i * threads"))
     scan = code.find("FMUL", line("group.cuh", "scan_any(team, c, group.x"), line("scan.cuh", "coefficient[i] *="))
     put = code.find("STS", line("group.cuh", "to[group.sample[i]] = group.x[i]"))
     store = code.find("STG", line("group.cuh", "store(4 * (i * threads"))
@@ -202,7 +183,6 @@ def way_of(code, threads, ties):
 
 def count(code, way):
     """Instructions a sample: by what they are for, and by the unit that limits them."""
-    line = Source().line
     parts = {
         line("small.cuh", "fetch(tile + step"): "rows in",
         line("block.cuh", "load_chunk<L>(batch"): "rows in",
@@ -217,7 +197,7 @@ def count(code, way):
     }
     what, units = collections.Counter(), collections.Counter()
     for i in way:
-        what[next((part for line, part in parts.items() if line in code.lines[i]), "else")] += 1 / ITEMS
+        what[next((part for where, part in parts.items() if where in code.lines[i]), "else")] += 1 / ITEMS
         name, turns = unit(code.names[i])
         units["issue"] += 1 / ITEMS
         if name != "issue":

@@ -30,6 +30,14 @@ def batch(groups, n, seed=0):
     return x
 
 
+def ops(backend, k, baseline):
+    return {
+        "transform": lambda x: backend.transform(x, k, baseline=baseline),
+        "max_at_k": lambda x: backend.max_at_k(x, k),
+        "backward": lambda x: backend.transform_backward(torch.ones_like(x), x, k, baseline=baseline),
+    }
+
+
 @every_baseline
 @every_backend
 @pytest.mark.parametrize("n", [1, 5, 16, 300])
@@ -38,12 +46,7 @@ def test_bits(backend, baseline, n):
     k = max(1, min(3, n - 1))
     if baseline == "loo" and k == n:
         return
-    run = {
-        "transform": lambda x: backend.transform(x, k, baseline=baseline),
-        "max_at_k": lambda x: backend.max_at_k(x, k),
-        "backward": lambda x: backend.transform_backward(torch.ones_like(x), x, k, baseline=baseline),
-    }
-    for name, op in run.items():
+    for name, op in ops(backend, k, baseline).items():
         y = op(x)
         assert identical(y, op(x)), "same input, same bits"
         order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
@@ -61,12 +64,7 @@ def test_a_batch_that_is_done_in_turns(backend, n):
     """Ten thousand samples are more than the stand-in for a GPU takes at once."""
     groups = 10_000 // n + 1
     x = batch(groups, n)
-    run = {
-        "transform": lambda x: backend.transform(x, 3),
-        "max_at_k": lambda x: backend.max_at_k(x, 3),
-        "backward": lambda x: backend.transform_backward(torch.ones_like(x), x, 3),
-    }
-    for op in run.values():
+    for op in ops(backend, 3, "loo-1").values():
         y = op(x)
         for g in range(0, groups, groups // 17):
             assert identical(y[g], op(x[g]))

@@ -34,22 +34,22 @@ __device__ inline void look_at_neighbours(const Team& team, V before, bool rises
     for (int i = 0; i < I; ++i) {
       if ((i > 0 || team.thread > 0) && group.x[i] == (i ? group.x[i - 1] : before)) group.tied |= 1u << i;
     }
-  }
-  const auto is_absent = [](V x) { return x != x; };
-  if (!rises && team.any(is_absent(group.x[I - 1]))) {
-    uint32_t present = 0;
-    V top = 0;
+    const auto is_absent = [](V x) { return x != x; };
+    if (team.any(is_absent(group.x[I - 1]))) {
+      uint32_t present = 0;
+      V top = 0;
 #pragma unroll
-    for (int i = 0; i < I; ++i) {
-      present += !is_absent(group.x[i]);
-      top = is_absent(group.x[i]) ? top : group.x[i];
-    }
-    group.n = team.parts(present, 0u, Add()).all;
-    top = team.broadcast(top, group.n > 0 ? static_cast<int>((group.n - 1) / I) : 0);
-    if (is_absent(before)) group.before = top;
+      for (int i = 0; i < I; ++i) {
+        present += !is_absent(group.x[i]);
+        top = is_absent(group.x[i]) ? top : group.x[i];
+      }
+      group.n = team.parts(present, 0u, Add()).all;
+      top = team.broadcast(top, group.n > 0 ? static_cast<int>((group.n - 1) / I) : 0);
+      if (is_absent(before)) group.before = top;
 #pragma unroll
-    for (int i = 0; i < I; ++i) {
-      if (is_absent(group.x[i])) group.x[i] = top;
+      for (int i = 0; i < I; ++i) {
+        if (is_absent(group.x[i])) group.x[i] = top;
+      }
     }
   }
   if (team.thread == 0) group.before = group.x[0];
@@ -152,19 +152,17 @@ __device__ inline void load_chunk(const void* from, DType dtype, int64_t begin, 
     if (dtype == DType::float32) {
       const float* start = static_cast<const float*>(from) + begin;
       if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
+        const auto load = [&](int at) {
+          *reinterpret_cast<float4*>(to + at) = *reinterpret_cast<const float4*>(start + at);
+        };
         if (count == threads * kItems) {
 #pragma unroll
-          for (int i = 0; i < kItems / 4; ++i) {
-            const int at = 4 * (i * threads + thread);
-            *reinterpret_cast<float4*>(to + at) = *reinterpret_cast<const float4*>(start + at);
-          }
+          for (int i = 0; i < kItems / 4; ++i) load(4 * (i * threads + thread));
           return;
         }
         done = count & ~3;
 #pragma unroll 1
-        for (int i = 4 * thread; i < done; i += 4 * threads) {
-          *reinterpret_cast<float4*>(to + i) = *reinterpret_cast<const float4*>(start + i);
-        }
+        for (int i = 4 * thread; i < done; i += 4 * threads) load(i);
       }
     } else if (dtype == DType::float16 || dtype == DType::bfloat16) {
       const uint16_t* start = static_cast<const uint16_t*>(from) + begin;

@@ -140,6 +140,7 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
     }
     __syncwarp();
 
+    // Where all is full, from `values`, though own is the same: one code for both spills (sm_80).
     const auto values_at = [&](const uint32_t (&sample)[I], V(&value)[I]) {
       if (is_full) {
 #pragma unroll
