@@ -2,7 +2,8 @@
 
 For every kind of kernel that does a group in one launch: the instructions that a thread issues for each of its samples, by
 what they are for and by the units that execute them, counted in the code that nvcc makes (needs nvcc, but no GPU); the bytes
-that have to move; and which of them is the limit on an H200. For larger groups the bytes. A prediction, written before a GPU
+that have to move; and which of them is the limit on an H200. Shared memory that is accessed in the samples' order, or where runs
+are merged, takes as many turns as lanes meet on a bank by chance. For larger groups the bytes. A prediction, written before a GPU
 has measured anything: what a GPU measures tests it. Writes bench/results/estimate_sm90.txt.
 
 Counted is the way that a call usually takes: transform of float32, loo-1 with k >= 2, groups of one size that fill their
@@ -19,6 +20,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 
 from bench import report
@@ -41,8 +43,6 @@ SHARE = {
     "exchange": 32 / 128,
     "convert": 16 / 128,
 }
-ITEMS = 8
-
 
 # Beside issuing them: what executes instructions that are not the ALU's (integers, comparisons, minima, selections, votes).
 # Nothing that could be the limit for memory, control, uniform registers, and float32, which keeps up with the issue.
@@ -62,6 +62,26 @@ def unit(name):
     turns = 4 if "128" in how else 2 if "64" in how else 1
     found = UNIT_OF.get(name) or ("issue" if name[0] == "U" else "multiply" if name.startswith("IMAD") else "ALU")
     return found, turns if found == "exchange" else 1
+
+
+SMALL = [(1, 8), *((threads, 16) for threads in (1, 2, 4, 8, 16, 32))]  # threads a group, samples a thread
+
+
+@functools.cache
+def crowd(lanes):
+    """How many of so many lanes, that access as many banks of shared memory at random, meet on the fullest one, on average."""
+    # Of the lanes^lanes ways to choose banks those with at most m on each are lanes! times the coefficient of x^lanes in
+    # (1 + x + x^2/2! + ... + x^m/m!)^lanes.
+    expected = 0
+    for most in range(lanes):
+        ways = [Fraction(1)] + [Fraction(0)] * lanes
+        for _ in range(lanes):
+            ways = [
+                sum(ways[have - more] / math.factorial(more) for more in range(min(most, have) + 1))
+                for have in range(lanes + 1)
+            ]
+        expected += 1 - math.factorial(lanes) * ways[lanes] / lanes**lanes
+    return float(expected)
 
 
 def nvcc():
@@ -154,7 +174,7 @@ def line(file, text):
     return file, number
 
 
-def way_of(code, threads, ties):
+def way_of(code, threads, items, ties):
     """From one tile to the next."""
     if threads <= 32:
         load = code.find("LDGSTS", line("small.cuh", "copy_ahead(to"))
@@ -165,12 +185,12 @@ def way_of(code, threads, ties):
     store = code.find("STG", line("group.cuh", "store(4 * (i * threads"))
     stages = [load]
     if ties:
-        stages.append(code.find(None, line("sort.cuh", "any |= wrong(x[i - 1]")))
+        stages.append(code.find(None, line("sort.cuh", "any |= is_wrong(x[i - 1]")))
     for merge in range(max(0, int(math.log2(threads / 32)))):
         merging = line("block.cuh", "merge_warps<L>(e")
         stages.append(code.find("STS", merging, line("sort.cuh", "shelf.put(thread * I + i")))
         searching = code.find("LDS", merging, line("sort.cuh", "if (less(b(diagonal"))
-        stages += [{min(searching)}] * (round(math.log2(256)) + merge)
+        stages += [{min(searching)}] * (round(math.log2(32 * items)) + merge)
         stages.append(code.find("LDS", merging, line("sort.cuh", "const Entry head = shelf.get")))
     if ties:
         find = code.find(None, line("group.cuh", "group.tied |="))
@@ -181,27 +201,36 @@ def way_of(code, threads, ties):
     return code.shortest_way([*stages, put, store, load])
 
 
-def count(code, way):
+def count(code, way, items):
     """Instructions a sample: by what they are for, and by the unit that limits them."""
     parts = {
         line("small.cuh", "fetch(tile + step"): "rows in",
-        line("block.cuh", "load_chunk<L>(batch"): "rows in",
-        line("small.cuh", "store_chunk<kWarp>(values"): "rows out",
-        line("block.cuh", "store_chunk<L>(values"): "rows out",
+        line("block.cuh", "load_chunk<L, I>(batch"): "rows in",
+        line("small.cuh", "store_chunk<kWarp, I>(values"): "rows out",
+        line("block.cuh", "store_chunk<L, I>(values"): "rows out",
         line("block.cuh", "merge_warps<L>(e"): "merge",
-        line("block.cuh", "sort_in_block<V>(team"): "sort in warps",
+        line("block.cuh", "sort_in_block<V, Memory::narrow>(team"): "sort in warps",
         line("small.cuh", "sort_group<I, L>(team"): "sort",
         line("group.cuh", "scan_any(team, c, group.x"): "scan",
         line("small.cuh", "put_results(team, group, shape"): "put",
         line("block.cuh", "put_results(team, group, shape"): "put",
     }
+    at_random = {
+        line("small.cuh", "value[i] = values[sample[i]]"),
+        line("block.cuh", "value[i] = values[sample[i]]"),
+        line("group.cuh", "to[group.sample[i]] = group.x[i]"),
+        line("sort.cuh", "if (less(b(diagonal"),
+        line("sort.cuh", "const Entry head = shelf.get"),
+    }
     what, units = collections.Counter(), collections.Counter()
     for i in way:
-        what[next((part for where, part in parts.items() if where in code.lines[i]), "else")] += 1 / ITEMS
+        what[next((part for where, part in parts.items() if where in code.lines[i]), "else")] += 1 / items
         name, turns = unit(code.names[i])
-        units["issue"] += 1 / ITEMS
+        if code.names[i].startswith(("LDS", "STS")) and at_random & set(code.lines[i]):
+            turns *= crowd(32 // turns)
+        units["issue"] += 1 / items
         if name != "issue":
-            units[name] += turns / ITEMS
+            units[name] += turns / items
     return what, units
 
 
@@ -223,8 +252,8 @@ def main():
     ]
     small = disassemble("small.cu", architecture)
     block = {} if arguments.quick else disassemble("block.cu", architecture)
-    kinds = [(small, f"small_groupsIfLi8ELi{threads}E", threads) for threads in (1, 2, 4, 8, 16, 32)]
-    kinds += [(block, f"block_groupsIfLi{threads}E", threads) for threads in (64, 128, 256, 512) if block]
+    kinds = [(small, f"small_groupsIfLi{items}ELi{threads}E", threads, items) for threads, items in SMALL]
+    kinds += [(block, f"block_groupsIfLi{threads}ELi16E", threads, 16) for threads in (64, 128, 256, 512) if block]
     memory = 8 / BANDWIDTH
     for ties in (False, True):
         table = (
@@ -232,18 +261,18 @@ def main():
         )
         out += ["", "Rewards with ties, as 0 and 1:" if ties else "Rewards that differ:", table]
         details = []
-        for functions, kind, threads in kinds:
+        for functions, kind, threads, items in kinds:
             [code] = [code for name, code in functions.items() if kind + "LNS0_2OpE0" in name]
-            what, units = count(code, way_of(code, threads, ties))
+            what, units = count(code, way_of(code, threads, items, ties), items)
             times = {name: number / (ISSUED * SHARE[name]) for name, number in units.items()} | {"memory": memory}
             limit = max(times, key=times.get)
             work = max(time for name, time in times.items() if name != "memory")
             out.append(
-                f"{threads * ITEMS:>6}{threads:>9}{units['issue']:>14.0f}{1e12 * work:>12.2f}{1e12 * memory:>14.2f}"
+                f"{threads * items:>6}{threads:>9}{units['issue']:>14.0f}{1e12 * work:>12.2f}{1e12 * memory:>14.2f}"
                 f"{times[limit] / memory:>11.2f}  {limit}"
             )
             details += [
-                f"{threads * ITEMS:>6}  " + ", ".join(f"{part} {number:.0f}" for part, number in what.most_common()),
+                f"{threads * items:>6}  " + ", ".join(f"{part} {number:.0f}" for part, number in what.most_common()),
                 f"{'':>6}  " + ", ".join(f"{name} {number:.0f}" for name, number in units.most_common()),
             ]
         out += [

@@ -1,5 +1,6 @@
 """The implementations that every test of the ops runs through. A new backend joins by one line."""
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -65,8 +66,17 @@ class CudaOnCpuOps(Ops):
 
     def __init__(self):
         folder = os.environ.get("PKPO_CUDA_ON_CPU", Path(__file__).parent.parent / "build" / "cuda_on_cpu")
-        register = ctypes.CDLL(str(Path(folder) / "_cuda_on_cpu.so")).pkpo_cuda_register
-        super().__init__(packets_of("pkpo_cuda_on_cpu", lambda library: register()))
+        self.library = ctypes.CDLL(str(Path(folder) / "_cuda_on_cpu.so"))
+        super().__init__(packets_of("pkpo_cuda_on_cpu", lambda library: self.library.pkpo_cuda_register()))
+
+    @contextlib.contextmanager
+    def small_batches_fit(self):
+        """Kernels as for batches of which a GPU takes all groups at once; else as for larger ones, whatever the batch."""
+        self.library.cuda_on_cpu_fits(True)
+        try:
+            yield
+        finally:
+            self.library.cuda_on_cpu_fits(False)
 
 
 class TritonInterpretedOps(Ops):

@@ -68,6 +68,16 @@ def test_no_memory_beside_the_output():
     assert torch.cuda.max_memory_allocated() - before <= rewards.numel() * 4 + 512
 
 
+@pytest.mark.parametrize("n", [16, 40, 64, 256, 512])
+def test_a_large_batch_has_the_bits_of_a_small_one(n):
+    """Though a thread has 16 samples of the one and 8 of the other."""
+    groups = 2**23 // n
+    rewards = x(groups, n)
+    y = transform(rewards, 3).cpu()
+    for at in range(0, groups - 16, groups // 7):
+        assert identical(y[at : at + 16], transform(rewards[at : at + 16], 3).cpu())
+
+
 @pytest.mark.parametrize("groups,n", [(2**31 // 16 + 5, 16), (2**31 // 1000 + 5, 1000)])
 def test_more_than_32_bits_of_index(groups, n):
     free, _ = torch.cuda.mem_get_info()

@@ -59,7 +59,7 @@ def test_bits(backend, baseline, n):
 
 
 @every_backend
-@pytest.mark.parametrize("n", [4, 8, 64, 256])
+@pytest.mark.parametrize("n", [4, 8, 16, 64, 256, 512])
 def test_a_batch_that_is_done_in_turns(backend, n):
     """Ten thousand samples are more than the stand-in for a GPU takes at once."""
     groups = 10_000 // n + 1
@@ -68,6 +68,22 @@ def test_a_batch_that_is_done_in_turns(backend, n):
         y = op(x)
         for g in range(0, groups, groups // 17):
             assert identical(y[g], op(x[g]))
+
+
+@pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels tell small batches from large ones")
+@every_baseline
+@pytest.mark.parametrize("n", [9, 16, 31, 64, 100, 256])
+def test_small_batches_take_other_kernels_of_the_same_bits(baseline, n):
+    backend, k = BACKENDS["cuda on cpu"], 3
+    values, offsets = batch(1, 6 * n)[0], torch.tensor([0, n, n + 4, 2 * n, 4 * n - 2, 6 * n])
+    grouped_k = torch.full((5,), k)
+    grouped = lambda _: backend.transform(values, offsets, grouped_k, baseline=baseline)  # noqa: E731
+    cases = [*ops(backend, k, baseline).values(), grouped]
+    for op in cases:
+        x = batch(64, n)
+        y = op(x)
+        with backend.small_batches_fit():
+            assert identical(op(x), y)
 
 
 @every_baseline

@@ -1,96 +1,91 @@
-// Groups of up to 4,096 samples: one to a block, 8 samples a thread. One launch; a block goes on to further groups.
+// Groups that take a block each, I samples a thread. One launch; a block goes on to further groups.
 #pragma once
 
 #include "cuda/group.cuh"
 
 namespace pkpo::cuda {
 
-// Shared memory of a block: what sorting and results need, then the weights, then the samples by rank, which wait there
-// while registers are scarce. At most 85 KB, of the 99 that a block may have on the smallest GPUs.
-template <class V, int L, Op op>
+// Shared memory of a block: what sorting and results need, then the weights. Behind the results the samples by rank
+// wait while registers are scarce. At most 83 KB, of the 99 that a block may have on the smallest GPUs.
+template <class V, int L, int I, Op op>
 struct BlockMemory {
   using C = std::conditional_t<op == Op::backward, double, V>;
-  static constexpr size_t shelf = Shelf<typename Entries<V>::Entry>::bytes(L * kItems);
-  static constexpr size_t h = op == Op::backward ? sizeof(double) * (L * kItems + 1) : 0;
-  static constexpr size_t work = ((shelf > h ? shelf : h) + 15) / 16 * 16;
-  static constexpr size_t samples = work + sizeof(C) * L * kItems;
-  static constexpr size_t all = samples + sizeof(uint16_t) * L * kItems;
-  static_assert(all <= 85 * 1024);
+  static constexpr bool narrow = L * I > 4096;
+  static constexpr size_t shelf = Shelf<typename Entries<V>::Entry, I, narrow>::bytes(L * I);
+  static constexpr size_t results = op == Op::backward ? sizeof(double) * (L * I + 1) : sizeof(V) * L * I;
+  static constexpr size_t samples = (results + 15) / 16 * 16, end = samples + sizeof(uint16_t) * L * I;
+  static constexpr size_t weights = ((shelf > end ? shelf : end) + 15) / 16 * 16;
+  static constexpr size_t all = weights + sizeof(C) * L * I;
+  static_assert(all <= 83 * 1024);
 };
 
 // Samples begin .. begin + size - 1, sorted. `memory` is the block's, free again afterwards.
-template <class V, int L>
+template <class V, bool narrow, int L, int I>
 __device__ inline void sort_in_block(const Team<L>& team, const Batch& batch, int64_t begin, uint32_t size,
-                                     void* memory, typename Entries<V>::Entry (&e)[kItems]) {
+                                     void* memory, typename Entries<V>::Entry (&e)[I]) {
   using E = Entries<V>;
-  const uint32_t thread = computed_here(team.thread), warp = thread / kWarp;
+  const uint32_t warp = computed_here(team.thread) / kWarp;
   const Team<kWarp> of_warp;
   V* values = static_cast<V*>(memory);
-  load_chunk<L>(batch.rewards, batch.dtype, begin, static_cast<int>(size), values, team.thread);
+  load_chunk<L, I>(batch.rewards, batch.dtype, begin, static_cast<int>(size), values, team.thread);
   __syncthreads();
-  // A warp's samples begin at `first`; number i * kWarp + lane of them is the lane's i-th.
-  constexpr uint32_t of_a_warp = kWarp * kItems;
-  const uint32_t first = warp * of_a_warp;
-  const bool is_full = first + of_a_warp <= size;
-  const auto values_at = [&](const uint32_t (&sample)[kItems], V(&value)[kItems]) {
+  constexpr uint32_t of_a_warp = kWarp * I;
+  const uint32_t first = warp * of_a_warp, last = size > first ? size - first : 0;
+  const bool is_full = last >= of_a_warp;
+  const auto values_at = [&](const uint32_t (&sample)[I], V(&value)[I]) {
     if (is_full) {
 #pragma unroll
-      for (int i = 0; i < kItems; ++i) value[i] = values[sample[i]];
+      for (int i = 0; i < I; ++i) value[i] = values[sample[i]];
     } else {
 #pragma unroll
-      for (int i = 0; i < kItems; ++i) value[i] = sample[i] < size ? values[sample[i]] : not_a_number<V>();
+      for (int i = 0; i < I; ++i) value[i] = sample[i] < size ? values[sample[i]] : not_a_number<V>();
     }
   };
-  uint32_t sample[kItems];
-#pragma unroll
-  for (int i = 0; i < kItems; ++i) sample[i] = first + i * kWarp + thread % kWarp;
-  V x[kItems];
-  values_at(sample, x);
+  uint32_t sample[I];
+  V x[I], value[I];
+  get_samples(of_warp, is_full, values + first, values + first, last, x);
   bool sorted = false;
   if constexpr (sizeof(V) == 4) {
-    uint32_t by_rank[kItems];
-    V value[kItems];
-    sort_by_short_keys(of_warp, x, first, by_rank);
-    values_at(by_rank, value);
-    const V before = of_warp.previous(value[kItems - 1]);
-    sorted = is_rising(of_warp, value, before) || is_in_order(of_warp, value, before);
-    if (sorted) {
+    V before;
+    bool rises;
+    sorted = sort_by_short_keys(of_warp, x, first, values_at, value, sample, before, rises);
+  } else {
 #pragma unroll
-      for (int i = 0; i < kItems; ++i) e[i] = E::make(value[i], by_rank[i]);
+    for (int i = 0; i < I; ++i) {
+      sample[i] = first + (number_of<I>(of_warp, i / 4) | i % 4);
+      value[i] = x[i];
     }
   }
-  if (!sorted) {
 #pragma unroll
-    for (int i = 0; i < kItems; ++i) e[i] = E::make(x[i], sample[i]);
-    sort_in_warp<kWarp>(e, static_cast<int>(thread % kWarp));
-  }
-  merge_warps<L>(e, team.thread, memory);
+  for (int i = 0; i < I; ++i) e[i] = E::make(value[i], sample[i]);
+  if (!sorted) sort_in_warp<kWarp>(e, of_warp.thread);
+  merge_warps<L>(e, team.thread, Shelf<typename E::Entry, I, narrow>(memory, L * I));
 }
 
-template <class V, int L>
-__device__ inline void unpack(const Team<L>& team, const typename Entries<V>::Entry (&e)[kItems],
-                              Sorted<kItems, V>& group) {
+template <class V, int L, int I>
+__device__ inline void unpack(const Team<L>& team, const typename Entries<V>::Entry (&e)[I], Sorted<I, V>& group) {
   using E = Entries<V>;
 #pragma unroll
-  for (int i = 0; i < kItems; ++i) {
+  for (int i = 0; i < I; ++i) {
     group.x[i] = E::value(e[i]);
     group.sample[i] = E::sample(e[i]);
   }
-  group.rank0 = computed_here(team.thread * kItems);
-  const V before = team.previous(group.x[kItems - 1]);
+  group.rank0 = computed_here(team.thread * I);
+  const V before = team.previous(group.x[I - 1]);
   look_at_neighbours(team, before, is_rising(team, group.x, before), group);
 }
 
-// Groups of `smallest` to L * 8 samples; others are left alone.
-template <class V, int L, Op op>
+// Groups of `smallest` to L * I samples; others are left alone.
+template <class V, int L, int I, Op op>
 __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t smallest) {
   using C = std::conditional_t<op == Op::backward, double, V>;
   void* memory = dynamic_shared();
   V* values = static_cast<V*>(memory);
   const Batch& batch = call.batch;
   const Team<L> team;
-  C* w = reinterpret_cast<C*>(dynamic_shared() + BlockMemory<V, L, op>::work);
-  uint16_t* samples = reinterpret_cast<uint16_t*>(dynamic_shared() + BlockMemory<V, L, op>::samples);
+  using Memory = BlockMemory<V, L, I, op>;
+  C* w = reinterpret_cast<C*>(dynamic_shared() + Memory::weights);
+  uint16_t* samples = reinterpret_cast<uint16_t*>(dynamic_shared() + Memory::samples);
   // Out of the registers' way: the group size and k that w is for, where groups are alike, and what a warp needs to go
   // on.
   __shared__ uint32_t n_of_w, k_of_w;
@@ -104,14 +99,14 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
 
   const auto weigh_group = [&](int64_t g) {
     const Extent extent = extent_of(batch, g);
-    typename Entries<V>::Entry e[kItems];
-    sort_in_block<V>(team, batch, extent.begin, extent.size, memory, e);
-    Sorted<kItems, V> group;
+    typename Entries<V>::Entry e[I];
+    sort_in_block<V, Memory::narrow>(team, batch, extent.begin, extent.size, memory, e);
+    Sorted<I, V> group;
     unpack<V>(team, e, group);
     Shape shape{group.n, k_of_w, call.form};
     if (group.n != n_of_w) {  // all have asked before one of them writes: forming the weights, they wait for each other
       shape.k = clamp_k(k_of(batch, g), group.n, call.form);
-      set_weights<kItems>(team, shape, group.rank0, 1.0, w);
+      set_weights<I>(team, shape, group.rank0, 1.0, w);
       if (!batch.offsets.data && (!batch.k.data || batch.k.stride == 0)) {
         n_of_w = group.n;
         k_of_w = shape.k;
@@ -119,10 +114,10 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
     }
     const Coefficients<C> c(shape, w);
 
-    const uint32_t mine = computed_here(team.thread * kItems);
+    const uint32_t mine = computed_here(team.thread * I);
 #pragma unroll
-    for (int i = 0; i < kItems; ++i) samples[mine + i] = static_cast<uint16_t>(group.sample[i]);
-    weigh_for<op>(call, team, c, extent.begin, g, static_cast<double*>(memory), group);
+    for (int i = 0; i < I; ++i) samples[mine + i] = static_cast<uint16_t>(group.sample[i]);
+    weigh_for<op>(call, team, c, extent.begin, g, static_cast<double*>(memory), values, group);
 
     if constexpr (op == Op::max_at_k) {
       if (team.thread == 0) {
@@ -131,10 +126,10 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
     } else {
       team.sync();
 #pragma unroll
-      for (int i = 0; i < kItems; ++i) group.sample[i] = samples[mine + i];
+      for (int i = 0; i < I; ++i) group.sample[i] = samples[mine + i];
       put_results(team, group, shape.k > 0, extent.size, values);
       team.sync();
-      store_chunk<L>(values, call.out, batch.dtype, extent.begin, static_cast<int>(extent.size), team.thread);
+      store_chunk<L, I>(values, call.out, batch.dtype, extent.begin, static_cast<int>(extent.size), team.thread);
     }
     team.sync();
   };
@@ -145,7 +140,7 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
     if (batch.offsets.data) {
       const int64_t g = base + int64_t{computed_here(Team<L>::lane())} * gridDim.x;
       const uint32_t size = g < batch.count ? extent_of(batch, g).size : 0;
-      bits = __ballot_sync(kAllLanes, size >= smallest && size <= L * kItems && g < batch.count);
+      bits = __ballot_sync(kAllLanes, size >= smallest && size <= L * I && g < batch.count);
     }
     while (bits) {
       const int64_t g = base + int64_t{__ffs(static_cast<int>(bits)) - 1} * gridDim.x;

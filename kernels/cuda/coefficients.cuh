@@ -53,8 +53,30 @@ struct Shape {
   }
 };
 
-// The weights of a group in shared memory, by rank from the team's first on, each written and read by the thread that
-// has the rank; and from them the coefficients of its gaps. T is the type in which terms are formed.
+// 16 bytes that are read or written at once.
+template <class T>
+struct alignas(16) Piece {
+  static constexpr int kItems = 16 / sizeof(T);
+  T item[kItems];
+};
+
+// A team's weights in shared memory, each written and read by the thread that has the rank, whose own they are: 16
+// bytes of every thread side by side, for all banks of that memory are read so.
+template <int I, class T, class Team>
+__device__ inline void get_weights(const Team& team, const T* from, T (&w)[I]) {
+  const Piece<T>* pieces = reinterpret_cast<const Piece<T>*>(from) + computed_here(team.thread);
+#pragma unroll
+  for (int i = 0; i < I; ++i) w[i] = pieces[i / Piece<T>::kItems * Team::kThreads].item[i % Piece<T>::kItems];
+}
+template <int I, class T, class Team>
+__device__ inline void put_weights(const Team& team, const T (&w)[I], T* to) {
+  Piece<T>* pieces = reinterpret_cast<Piece<T>*>(to) + computed_here(team.thread);
+#pragma unroll
+  for (int i = 0; i < I; ++i) pieces[i / Piece<T>::kItems * Team::kThreads].item[i % Piece<T>::kItems] = w[i];
+}
+
+// The weights of a group as put_weights() left them, and from them the coefficients of its gaps. T is the type in which
+// terms are formed.
 template <class T>
 struct Coefficients {
   Shape shape;
@@ -71,13 +93,11 @@ struct Coefficients {
     top = static_cast<T>(shape.top());
   }
 
-  // Of the ranks rank0 .. rank0 + I - 1; `local` is the first one's place among the team's. Behind the top rank any
-  // number.
-  template <int I>
-  __device__ void up(uint32_t rank0, uint32_t local, T (&c)[I]) const {
+  // Of the thread's ranks, rank0 .. rank0 + I - 1. Behind the top rank any number.
+  template <int I, class Team>
+  __device__ void up(const Team& team, uint32_t rank0, T (&c)[I]) const {
     const double N = shape.n;
-#pragma unroll
-    for (int i = 0; i < I; ++i) c[i] = w[local + i];
+    get_weights(team, w, c);
     if (shape.form == Form::loo) {
 #pragma unroll
       for (int i = 0; i < I; ++i) c[i] = static_cast<T>(c[i] * (static_cast<double>(rank0 + i) * N * scale));
@@ -86,8 +106,8 @@ struct Coefficients {
       for (int i = 0; i < I; ++i) c[i] = static_cast<T>(static_cast<double>(rank0 + i) * scale);
     }
   }
-  template <int I>
-  __device__ void down(uint32_t rank0, uint32_t local, T (&c)[I]) const {
+  template <int I, class Team>
+  __device__ void down(const Team& team, uint32_t rank0, T (&c)[I]) const {
     const double N = shape.n, K = shape.k;
     if (shape.form == Form::loo_1) {
 #pragma unroll
@@ -95,8 +115,7 @@ struct Coefficients {
         c[i] = shape.k == 1 ? static_cast<T>((N - static_cast<double>(rank0 + i)) * scale) : T(0);
       return;
     }
-#pragma unroll
-    for (int i = 0; i < I; ++i) c[i] = w[local + i];
+    get_weights(team, w, c);
     if (shape.form == Form::loo) {
 #pragma unroll
       for (int i = 0; i < I; ++i) {
@@ -115,10 +134,12 @@ __device__ inline void set_weights(const Team& team, const Shape& shape, uint32_
   double factor[I];
 #pragma unroll
   for (int i = 0; i < I; ++i) factor[i] = shape.factor(rank0 + i);
-  const Tree<I, double, Multiply> tree(factor);
-  const double after = team.parts(tree.all(), 1.0, beyond, 1.0, Multiply()).after;
+  const Trees<I, double, Multiply, double> trees(factor);
+  const double after = team.parts(trees.all(), 1.0, beyond, 1.0, Multiply()).after;
+  T own[I];
 #pragma unroll
-  for (int i = 0; i < I; ++i) w[team.thread * I + i] = static_cast<T>(tree.last(after, I - i));
+  for (int i = 0; i < I; ++i) own[i] = static_cast<T>(trees.from(i, after));
+  put_weights(team, own, w);
 }
 
 }  // namespace pkpo::cuda

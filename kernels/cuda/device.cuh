@@ -51,6 +51,15 @@ cudaError_t resident_blocks(int block, size_t shared, int64_t* blocks) {
   return cudaSuccess;
 }
 
+// Can the device hold so many blocks at once?
+template <auto kernel>
+cudaError_t fits_at_once(int64_t wanted, int block, size_t shared, bool* fits) {
+  int64_t most = 0;
+  const cudaError_t error = resident_blocks<kernel>(block, shared, &most);
+  *fits = wanted <= most;
+  return error;
+}
+
 // As many blocks as there is work for and the device holds.
 template <auto kernel, class... Arguments>
 cudaError_t launch(int64_t wanted, int block, size_t shared, Stream stream, const Arguments&... arguments) {
@@ -77,15 +86,15 @@ __device__ inline void wait_for_copies() {
   __pipeline_wait_prior(0);
 }
 
-// (a & mask) | b and a ^ (b & mask), an instruction each.
+// (a & mask) | b and (a & mask) ^ b, an instruction each.
 __device__ inline uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) {
   uint32_t result;
   asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(a), "r"(mask), "r"(b));
   return result;
 }
-__device__ inline uint32_t xor_and(uint32_t a, uint32_t b, uint32_t mask) {
+__device__ inline uint32_t and_xor(uint32_t a, uint32_t mask, uint32_t b) {
   uint32_t result;
-  asm("lop3.b32 %0, %1, %2, %3, 0x78;" : "=r"(result) : "r"(a), "r"(b), "r"(mask));
+  asm("lop3.b32 %0, %1, %2, %3, 0x6a;" : "=r"(result) : "r"(a), "r"(mask), "r"(b));
   return result;
 }
 

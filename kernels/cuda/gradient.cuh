@@ -56,7 +56,7 @@ __device__ inline double scan_gradient(const Team& team, const Coefficients<doub
   // Where nothing counts nothing comes, even of an infinite sum.
   if (c.shape.has_up()) {
     double up[I];
-    c.up(computed_here(rank0), computed_here(team.thread * I), up);
+    c.up(team, computed_here(rank0), up);
     Pair above = parts.after;
 #pragma unroll
     for (int i = I - 1; i >= 0; --i) {
@@ -66,7 +66,7 @@ __device__ inline double scan_gradient(const Team& team, const Coefficients<doub
   }
   if (c.shape.has_down()) {
     double down[I];
-    c.down(computed_here(rank0), computed_here(team.thread * I), down);
+    c.down(team, computed_here(rank0), down);
     Pair below = parts.before;
 #pragma unroll
     for (int i = 0; i < I; ++i) {

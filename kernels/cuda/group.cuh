@@ -8,8 +8,6 @@
 
 namespace pkpo::cuda {
 
-constexpr int kItems = 8;  // samples a thread
-
 // A team's share of a sorted group: rank rank0 + i has value x[i] and belongs to sample[i]. Absent samples stand behind
 // the n that are present and have the value of the top one (0 where there is none): a gap of zero, which counts
 // nothing.
@@ -60,11 +58,12 @@ __device__ inline bool is_out_of_range(V lowest, V highest) {
   return !(fabs(lowest) < too_large<V>() && fabs(highest) < too_large<V>());
 }
 
-// transform and max_at_k of a whole group, whose values are overwritten; y by rank.
+// transform and max_at_k of a whole group, whose values are overwritten; y by rank. `spare` as for scan_any.
 template <int I, class V, class Team>
-__device__ inline void weigh(const Team& team, const Coefficients<V>& c, Sorted<I, V>& group, V (&y)[I]) {
+__device__ inline void weigh(const Team& team, const Coefficients<V>& c, Sorted<I, V>& group, V* spare, V (&y)[I]) {
   const V top = team.broadcast(group.x[I - 1], Team::kThreads - 1), lowest = team.broadcast(group.x[0], 0);
-  scan_any(team, c, group.x, top, group.rank0, group.before, Beyond(), Beyond(), is_out_of_range(lowest, top), y);
+  scan_any(team, c, group.x, top, group.rank0, group.before, Beyond(), Beyond(), is_out_of_range(lowest, top), spare,
+           y);
   share_result(team, group.tied, y);
 }
 
@@ -112,17 +111,17 @@ __device__ inline void load_gradient(const Call& call, int64_t begin, int64_t g,
   }
 }
 
-// What `call` asks of a whole group g, whose values become results. `h` as for weigh_gradient.
+// What `call` asks of a whole group g, whose values become results. `h` as for weigh_gradient, `spare` as for scan_any.
 template <Op op, int I, class V, class C, class Team>
 __device__ inline void weigh_for(const Call& call, const Team& team, const Coefficients<C>& c, int64_t begin, int64_t g,
-                                 double* h, Sorted<I, V>& group) {
+                                 double* h, V* spare, Sorted<I, V>& group) {
   std::conditional_t<op == Op::backward, double, V> result[I];
   if constexpr (op == Op::backward) {
     double gy[I];
     load_gradient(call, begin, g, group, gy);
     weigh_gradient(team, c, group, gy, h, result);
   } else {
-    weigh(team, c, group, result);
+    weigh(team, c, group, spare, result);
   }
 #pragma unroll
   for (int i = 0; i < I; ++i) group.x[i] = static_cast<V>(result[i]);
@@ -143,9 +142,28 @@ __device__ inline void put_results(const Team&, const Sorted<I, V>& group, bool 
   }
 }
 
+// A thread's samples, which have the numbers of number_of(), from shared memory: of a team that has all of them from
+// `full`, else from `own`, NaN from number `size` on.
+template <int I, int L, class V>
+__device__ inline void get_samples(const Team<L>& team, bool is_full, const V* full, const V* own, uint32_t size,
+                                   V (&x)[I]) {
+#pragma unroll
+  for (int j = 0; j < I / 4; ++j) {
+    const uint32_t number = number_of<I>(team, j);
+    if (is_full) {
+      const Piece<V>* pieces = reinterpret_cast<const Piece<V>*>(full + number);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) x[4 * j + i] = pieces[i / Piece<V>::kItems].item[i % Piece<V>::kItems];
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) x[4 * j + i] = number + i < size ? own[number + i] : not_a_number<V>();
+    }
+  }
+}
+
 // Samples in a row in device memory, to and from shared memory, by `threads` threads; 16 bytes at a time where they
-// begin at a multiple of 16 bytes. float32 and a full row, kItems samples a thread, take the shortest way.
-template <int threads, class V>
+// begin at a multiple of 16 bytes. float32 and a full row, I samples a thread, take the shortest way.
+template <int threads, int I, class V>
 __device__ inline void load_chunk(const void* from, DType dtype, int64_t begin, int count, V* to, int thread) {
   int done = 0;
   if constexpr (sizeof(V) == 4) {
@@ -155,9 +173,9 @@ __device__ inline void load_chunk(const void* from, DType dtype, int64_t begin, 
         const auto load = [&](int at) {
           *reinterpret_cast<float4*>(to + at) = *reinterpret_cast<const float4*>(start + at);
         };
-        if (count == threads * kItems) {
+        if (count == threads * I) {
 #pragma unroll
-          for (int i = 0; i < kItems / 4; ++i) load(4 * (i * threads + thread));
+          for (int i = 0; i < I / 4; ++i) load(4 * (i * threads + thread));
           return;
         }
         done = count & ~3;
@@ -195,7 +213,7 @@ __device__ inline void load_chunk(const void* from, DType dtype, int64_t begin, 
   for (int i = done + thread; i < count; i += threads) to[i] = load_element<V>(from, dtype, begin + i);
 }
 
-template <int threads, class V>
+template <int threads, int I, class V>
 __device__ inline void store_chunk(const V* from, void* to, DType dtype, int64_t begin, int count, int thread) {
   int done = 0;
   if constexpr (sizeof(V) == 4) {
@@ -223,9 +241,9 @@ __device__ inline void store_chunk(const V* from, void* to, DType dtype, int64_t
           const float4 y = *reinterpret_cast<const float4*>(from + at);
           *reinterpret_cast<float4*>(start + at) = make_float4(y.x + 0.0f, y.y + 0.0f, y.z + 0.0f, y.w + 0.0f);
         };
-        if (count == threads * kItems) {
+        if (count == threads * I) {
 #pragma unroll
-          for (int i = 0; i < kItems / 4; ++i) store(4 * (i * threads + thread));
+          for (int i = 0; i < I / 4; ++i) store(4 * (i * threads + thread));
           return;
         }
         done = count & ~3;

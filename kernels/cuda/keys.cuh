@@ -20,11 +20,11 @@ __device__ inline uint64_t key_of(double value) {
   const uint64_t bits = static_cast<uint64_t>(__double_as_longlong(value + 0.0));
   return value != value ? ~uint64_t{0} : bits ^ ((bits >> 63) ? ~uint64_t{0} : uint64_t{1} << 63);
 }
-// Signed integers in the order of the values, of whose bits the last, `numbers`, are left out and `number` stands
-// there. NaN without a sign is above all others; where one with a sign is, is not said.
-__device__ inline int32_t short_key_of(float value, uint32_t numbers, uint32_t number) {
-  const uint32_t bits = __float_as_uint(value + 0.0f);
-  return static_cast<int32_t>(xor_and(and_or(bits, ~numbers, number), all_of_sign(bits), 0x7fffffffu & ~numbers));
+// The value itself, of whose bits the last, `numbers`, are left out; `number` stands there, and its first bit changes
+// the sign. No infinity, and no NaN, which stands with the largest.
+__device__ inline float short_key_of(float value, uint32_t numbers, uint32_t number) {
+  constexpr float largest = 0x1.fffffep127f;
+  return __uint_as_float(and_xor(__float_as_uint(fmaxf(fminf(value, largest), -largest)), ~numbers, number));
 }
 __device__ inline float value_of(uint32_t key) { return __uint_as_float(key ^ (~all_of_sign(key) | 0x80000000u)); }
 __device__ inline double value_of(uint64_t key) {
@@ -67,34 +67,48 @@ struct Entries<double> {
   __device__ static Entry moved(const Entry& entry, uint32_t by) { return {entry.key, entry.sample + by}; }
 };
 
-// Entries in shared memory, for merging. A place is left free after every eight, so that threads that read or write
-// eight in a row start in different banks.
-template <class Entry>
-struct Shelf;
-
-__host__ __device__ constexpr uint32_t shelf_places(uint32_t entries) { return entries + entries / 8; }
-__device__ inline uint32_t shelf_place(uint32_t i) { return i + (i >> 3); }
-
-template <>
-struct Shelf<uint64_t> {
+// `count` entries in shared memory, for merging. A place is left free after every I, so that threads that read or write
+// I in a row start in different banks. A narrow shelf takes 6 bytes for a float32's entry instead of 8.
+template <class Entry, int I, bool narrow = false>
+struct Shelf {
+  static_assert(std::is_same_v<Entry, uint64_t> && !narrow);
   uint64_t* entries;
   __device__ Shelf(void* memory, uint32_t) : entries(static_cast<uint64_t*>(memory)) {}
-  static constexpr size_t bytes(uint32_t count) { return size_t{8} * shelf_places(count); }
-  __device__ uint64_t get(uint32_t i) const { return entries[shelf_place(i)]; }
-  __device__ void put(uint32_t i, uint64_t entry) const { entries[shelf_place(i)] = entry; }
+  __host__ __device__ static constexpr uint32_t place(uint32_t i) { return i + i / I; }
+  static constexpr size_t bytes(uint32_t count) { return size_t{8} * place(count); }
+  __device__ uint64_t get(uint32_t i) const { return entries[place(i)]; }
+  __device__ void put(uint32_t i, uint64_t entry) const { entries[place(i)] = entry; }
 };
 
-template <>
-struct Shelf<WideEntry> {
-  uint64_t* keys;
-  uint16_t* samples;  // of at most kLargestBlock
-  __device__ Shelf(void* memory, uint32_t count)
-      : keys(static_cast<uint64_t*>(memory)), samples(reinterpret_cast<uint16_t*>(keys + shelf_places(count))) {}
-  static constexpr size_t bytes(uint32_t count) { return size_t{10} * shelf_places(count); }
-  __device__ WideEntry get(uint32_t i) const { return {keys[shelf_place(i)], samples[shelf_place(i)]}; }
+template <class Key, int I>
+struct ShelfOfTwo {
+  Key* keys;
+  uint16_t* samples;  // of a block
+  __host__ __device__ static constexpr uint32_t place(uint32_t i) { return i + i / I; }
+  __device__ ShelfOfTwo(void* memory, uint32_t count)
+      : keys(static_cast<Key*>(memory)), samples(reinterpret_cast<uint16_t*>(keys + place(count))) {}
+  static constexpr size_t bytes(uint32_t count) { return (sizeof(Key) + 2) * place(count); }
+};
+
+template <int I>
+struct Shelf<uint64_t, I, true> : ShelfOfTwo<uint32_t, I> {
+  using ShelfOfTwo<uint32_t, I>::ShelfOfTwo;
+  __device__ uint64_t get(uint32_t i) const {
+    return uint64_t{this->keys[this->place(i)]} << 32 | this->samples[this->place(i)];
+  }
+  __device__ void put(uint32_t i, uint64_t entry) const {
+    this->keys[this->place(i)] = static_cast<uint32_t>(entry >> 32);
+    this->samples[this->place(i)] = static_cast<uint16_t>(entry);
+  }
+};
+
+template <int I, bool narrow>
+struct Shelf<WideEntry, I, narrow> : ShelfOfTwo<uint64_t, I> {
+  using ShelfOfTwo<uint64_t, I>::ShelfOfTwo;
+  __device__ WideEntry get(uint32_t i) const { return {this->keys[this->place(i)], this->samples[this->place(i)]}; }
   __device__ void put(uint32_t i, const WideEntry& entry) const {
-    keys[shelf_place(i)] = entry.key;
-    samples[shelf_place(i)] = static_cast<uint16_t>(entry.sample);
+    this->keys[this->place(i)] = entry.key;
+    this->samples[this->place(i)] = static_cast<uint16_t>(entry.sample);
   }
 };
 

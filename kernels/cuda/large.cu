@@ -3,9 +3,9 @@
 
 namespace pkpo::cuda {
 
-cudaError_t run_large(const Call& call, void* workspace, Stream stream) {
-  return is_wide(call.batch.dtype) ? large_groups<double>(call, workspace, stream)
-                                   : large_groups<float>(call, workspace, stream);
+cudaError_t run_large(const Call& call, uint32_t smallest, void* workspace, Stream stream) {
+  return is_wide(call.batch.dtype) ? large_groups<double>(call, smallest, workspace, stream)
+                                   : large_groups<float>(call, smallest, workspace, stream);
 }
 
 size_t large_workspace(const Call& call) {

@@ -12,8 +12,8 @@
 namespace pkpo::cuda {
 
 constexpr int kTeam = 512;
+constexpr int kItems = 8;  // samples a thread
 constexpr int kTile = kTeam * kItems;
-static_assert(kTile == kLargestBlock);
 
 struct Tile {
   int64_t group, begin;  // of the group
@@ -57,18 +57,18 @@ size_t lay_out(const Call& call, char* memory, Workspace<V>& workspace) {
   return used;
 }
 
-// Lists the tiles of all large groups. Where offsets fall, a group that begins before an earlier one ends is left out:
-// what is listed lies side by side, so that it has no more tiles than there is room for, and no two tiles share
-// samples.
+// Lists the tiles of all groups of `smallest` samples and more. Where offsets fall, a group that begins before an
+// earlier one ends is left out: what is listed lies side by side, so that it has no more tiles than there is room for,
+// and no two tiles share samples.
 template <class V>
-__global__ void __launch_bounds__(kTeam, 1) list_tiles(Call call, Workspace<V> workspace) {
+__global__ void __launch_bounds__(kTeam, 1) list_tiles(Call call, uint32_t smallest, Workspace<V> workspace) {
   const Team<kTeam> team;
   int64_t slot = 0;
   uint64_t reached = 0;
   for (int64_t base = 0; base < call.batch.count; base += kTeam) {
     const int64_t g = base + team.thread;
     const Extent extent = g < call.batch.count ? extent_of(call.batch, g) : Extent{0, 0};
-    uint32_t tiles = extent.size > kTile ? (extent.size - 1) / kTile + 1 : 0;
+    uint32_t tiles = extent.size >= smallest ? (extent.size - 1) / kTile + 1 : 0;
     const uint64_t begin = static_cast<uint64_t>(extent.begin), end = tiles ? begin + extent.size : 0;
     const Parts<uint64_t> ends = team.parts(end, uint64_t{0}, Larger());
     if (begin < Larger()(reached, ends.before)) tiles = 0;
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kTeam, 1) sort_tiles(Call call, Workspace<V> w
   for_each_tile(workspace, [&](const Tile& tile, int64_t) {
     typename E::Entry e[kItems];
     const uint32_t size = size_of_tile<V>(tile);
-    sort_in_block<V>(team, call.batch, tile.begin + tile.first, size, dynamic_shared(), e);
+    sort_in_block<V, false>(team, call.batch, tile.begin + tile.first, size, dynamic_shared(), e);
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       const uint32_t rank = team.thread * kItems + i;
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kTeam, 1) merge_tiles(Workspace<V> workspace, 
   __shared__ uint32_t split[2];
   const Team<kTeam> team;
   // Samples in shared memory are numbers below kTile; the stretches' own places stand for them until the end.
-  const Shelf<Entry> shelf(dynamic_shared(), kTile);
+  const Shelf<Entry, kItems> shelf(dynamic_shared(), kTile);
   for_each_tile(workspace, [&](const Tile& tile, int64_t) {
     const uint64_t begin = tile.first / (2 * run) * (2 * run), rest = tile.size - begin;
     const uint32_t a_size = static_cast<uint32_t>(rest < run ? rest : run);
@@ -248,7 +248,7 @@ __global__ void __launch_bounds__(kTeam, 1) sum_tiles(Call call, Workspace<V> wo
     const Coefficients<V> c(ranks.shape, w);
 #pragma unroll 1
     for (int part = ranks.out_of_range() ? 1 : 0; part >= 0; --part) {
-      const uint32_t rank0 = computed_here(ranks.group.rank0), local = computed_here(team.thread * kItems);
+      const uint32_t rank0 = computed_here(ranks.group.rank0);
       const V scale = ranks.out_of_range() ? V(0.25) : V(1);
       const auto part_of = [&](V x) { return part == 1 ? infinite_part(x) : finite_part(x, scale); };
       V values[kItems];
@@ -257,16 +257,16 @@ __global__ void __launch_bounds__(kTeam, 1) sum_tiles(Call call, Workspace<V> wo
       const V before = part_of(ranks.group.before);
       const auto sum = [&](V(&coefficient)[kItems]) {
         const auto terms = terms_of(coefficient, values, before);
-        return team.parts(double(terms.all()), 0.0, Add()).all;
+        return team.parts(terms.all(), 0.0, Add()).all;
       };
       double up = 0, down = 0;
       V coefficient[kItems];
       if (ranks.shape.has_up()) {
-        c.up(rank0, local, coefficient);
+        c.up(team, rank0, coefficient);
         up = sum(coefficient);
       }
       if (ranks.shape.has_down()) {
-        c.down(rank0, local, coefficient);
+        c.down(team, rank0, coefficient);
         down = sum(coefficient);
       }
       if (team.thread == 0) {
@@ -296,7 +296,7 @@ __global__ void __launch_bounds__(kTeam, 1) finish_tiles(Call call, Workspace<V>
     const Beyond finite = beyond(0), infinite = ranks.out_of_range() ? beyond(1) : Beyond();
     V y[kItems];
     scan_any(team, c, ranks.group.x, ranks.top, ranks.group.rank0, ranks.group.before, finite, infinite,
-             ranks.out_of_range(), y);
+             ranks.out_of_range(), w + kTile, y);
     if (call.op == Op::max_at_k) {
       if (team.thread == 0) {
         store_element(call.out, call.batch.dtype, tile.group * call.stride,
@@ -447,12 +447,12 @@ __global__ void __launch_bounds__(kTeam, 1) finish_gradients(Call call, Workspac
 
 // Enqueues all of it.
 template <class V>
-cudaError_t large_groups(const Call& call, void* memory, Stream stream) {
+cudaError_t large_groups(const Call& call, uint32_t smallest, void* memory, Stream stream) {
   Workspace<V> workspace;
   lay_out(call, static_cast<char*>(memory), workspace);
   const int64_t tiles = most_tiles(call.batch);
-  constexpr size_t shelf = Shelf<typename Entries<V>::Entry>::bytes(kTile);
-  cudaError_t error = launch<list_tiles<V>>(1, kTeam, 0, stream, call, workspace);
+  constexpr size_t shelf = Shelf<typename Entries<V>::Entry, kItems>::bytes(kTile);
+  cudaError_t error = launch<list_tiles<V>>(1, kTeam, 0, stream, call, smallest, workspace);
   if (error == cudaSuccess) error = launch<sort_tiles<V>>(tiles, kTeam, shelf, stream, call, workspace);
   const uint64_t longest = static_cast<uint64_t>(call.batch.offsets.data ? call.batch.samples : call.batch.width);
   for (uint64_t run = kTile; run < longest && error == cudaSuccess; run *= 2) {
@@ -475,7 +475,7 @@ cudaError_t large_groups(const Call& call, void* memory, Stream stream) {
     pass([&] { return launch<finish_gradients<V>>(tiles, kTeam, 0, stream, call, workspace, ends); });
   } else {
     pass([&] { return launch<sum_tiles<V>>(tiles, kTeam, sizeof(V) * kTile, stream, call, workspace); });
-    pass([&] { return launch<finish_tiles<V>>(tiles, kTeam, sizeof(V) * kTile, stream, call, workspace); });
+    pass([&] { return launch<finish_tiles<V>>(tiles, kTeam, 2 * sizeof(V) * kTile, stream, call, workspace); });
     if (call.op == Op::transform) {
       pass([&] { return launch<share_results<V>>(tiles, kTeam, 0, stream, call, workspace); });
     }

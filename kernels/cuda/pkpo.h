@@ -42,10 +42,9 @@ struct Call {
   int64_t stride = 1;
 };
 
-// Bytes of device memory that `call` needs beside its output: 0 unless a group may have more than kLargestBlock
-// samples.
+// Bytes of device memory that `call` needs beside its output: 0 unless a group may have more samples than a block
+// takes.
 size_t workspace_bytes(const Call& call);
-constexpr int64_t kLargestBlock = 4096;
 
 // Enqueues the kernels on `stream` of the current device. Gives an error's text, or null.
 const char* run(const Call& call, void* workspace, void* stream);

@@ -7,7 +7,6 @@
 #include <string>
 
 #include "cuda/launches.h"
-#include "cuda/small.cuh"
 
 namespace pkpo::cuda {
 namespace {
@@ -15,20 +14,27 @@ namespace {
 // A group may have so many samples.
 int64_t largest_group(const Batch& batch) { return batch.offsets.data ? batch.samples : batch.width; }
 
+// The most samples of a group that shares a warp with others, and of one that takes a block; a thread has 16 of them
+// where it need not hold more than a float32 for each, else 8.
+bool is_light(const Call& call) { return !is_wide(call.batch.dtype) && call.op != Op::backward; }
+int64_t largest_small(const Call& call) { return is_light(call) ? 512 : 256; }
+int64_t largest_block(const Call& call) { return is_light(call) ? 8192 : 4096; }
+
 // The room of the small kernel, a power of two: for groups of one size theirs, else twice the mean.
-int64_t room_for_most(const Batch& batch) {
+int64_t room_for_most(const Call& call) {
+  const Batch& batch = call.batch;
   const bool ragged = batch.offsets.data != nullptr;
   const int64_t largest = largest_group(batch);
   const int64_t wanted = ragged ? std::min(largest, 2 * batch.samples / batch.count) : largest;
   int64_t room = ragged ? 8 : 4;
-  while (room < wanted && room < kLargestSmall) room *= 2;
+  while (room < wanted && room < largest_small(call)) room *= 2;
   return room;
 }
 
 }  // namespace
 
 size_t workspace_bytes(const Call& call) {
-  return call.batch.count > 0 && largest_group(call.batch) > kLargestBlock ? large_workspace(call) : 0;
+  return call.batch.count > 0 && largest_group(call.batch) > largest_block(call) ? large_workspace(call) : 0;
 }
 
 const char* run(const Call& call, void* workspace, void* stream_pointer) {
@@ -39,14 +45,16 @@ const char* run(const Call& call, void* workspace, void* stream_pointer) {
   const bool ragged = batch.offsets.data != nullptr;
   cudaError_t error = cudaSuccess;
   int64_t room = 0;
-  if (ragged || largest <= kLargestSmall) {
-    room = room_for_most(batch);
+  if (ragged || largest <= largest_small(call)) {
+    room = room_for_most(call);
     error = run_small(call, room, stream);
   }
-  if (error == cudaSuccess && largest > room && (ragged || largest <= kLargestBlock)) {
-    error = run_block(call, std::min<int64_t>(largest, kLargestBlock), static_cast<uint32_t>(room + 1), stream);
+  const int64_t in_block = largest_block(call);
+  if (error == cudaSuccess && largest > room && (ragged || largest <= in_block)) {
+    error = run_block(call, std::min(largest, in_block), static_cast<uint32_t>(room + 1), stream);
   }
-  if (error == cudaSuccess && largest > kLargestBlock) error = run_large(call, workspace, stream);
+  if (error == cudaSuccess && largest > in_block)
+    error = run_large(call, static_cast<uint32_t>(in_block + 1), workspace, stream);
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 

@@ -16,10 +16,10 @@ struct Beyond {
 // The terms of one thread: coefficients times gaps, x sorted, `x_before` the value one rank below its first; what lies
 // below the lowest rank and above the top one has the value of that rank.
 template <int I, class V>
-__device__ inline Tree<I, V, Add> terms_of(V (&coefficient)[I], const V (&x)[I], V x_before) {
+__device__ inline Trees<I, V, Add, double> terms_of(V (&coefficient)[I], const V (&x)[I], V x_before) {
 #pragma unroll
   for (int i = 0; i < I; ++i) coefficient[i] *= x[i] - (i ? x[i - 1] : x_before);
-  return Tree<I, V, Add>(coefficient);
+  return Trees<I, V, Add, double>(coefficient);
 }
 
 // y by rank, of finite values whose differences are finite too. x_top is x[n-1].
@@ -28,11 +28,11 @@ __device__ inline void scan(const Team& team, const Coefficients<V>& c, const V 
                             V x_before, const Beyond& beyond, V (&y)[I]) {
   if (c.shape.has_up()) {
     V coefficient[I];
-    c.up(rank0, computed_here(team.thread * I), coefficient);
-    const Tree<I, V, Add> terms = terms_of(coefficient, x, x_before);
-    const V below = static_cast<V>(team.parts(double(terms.all()), beyond.below, 0.0, 0.0, Add()).before);
+    c.up(team, rank0, coefficient);
+    const Trees<I, V, Add, double> terms = terms_of(coefficient, x, x_before);
+    const double below = team.parts(terms.all(), beyond.below, 0.0, 0.0, Add()).before;
 #pragma unroll
-    for (int i = 0; i < I; ++i) y[i] = terms.first(below, i + 1);
+    for (int i = 0; i < I; ++i) y[i] = terms.up_to(i + 1, below);
   } else {
 #pragma unroll
     for (int i = 0; i < I; ++i) y[i] = 0;
@@ -40,11 +40,11 @@ __device__ inline void scan(const Team& team, const Coefficients<V>& c, const V 
   // Forms are the same for all groups of a call, has_down depends on a group's k: a warp may not part company here.
   if (team.any(c.shape.has_down())) {
     V coefficient[I];
-    c.down(rank0, computed_here(team.thread * I), coefficient);
-    const Tree<I, V, Add> terms = terms_of(coefficient, x, x_before);
-    const V above = static_cast<V>(team.parts(double(terms.all()), 0.0, beyond.above, 0.0, Add()).after);
+    c.down(team, rank0, coefficient);
+    const Trees<I, V, Add, double> terms = terms_of(coefficient, x, x_before);
+    const double above = team.parts(terms.all(), 0.0, beyond.above, 0.0, Add()).after;
 #pragma unroll
-    for (int i = 0; i < I; ++i) y[i] = y[i] - terms.last(above, I - 1 - i);
+    for (int i = 0; i < I; ++i) y[i] = y[i] - terms.from(i + 1, above);
   }
   if (c.shape.has_top()) {
     const V top = c.top * x_top;
@@ -99,11 +99,11 @@ __device__ inline V negligible(const Shape& shape) {
 
 // scan() of any values, which are overwritten: infinite rewards act as the limit of ever larger finite ones. `beyond`
 // belongs to the finite part, `beyond_infinite` to the infinite one. `out_of_range`: of this group; x_top and x_before
-// as they are.
+// as they are. `spare`: shared memory for as many values as the team has ranks.
 template <int I, class V, class Team>
 __device__ inline void scan_any(const Team& team, const Coefficients<V>& c, V (&x)[I], V x_top, uint32_t rank0,
                                 V x_before, const Beyond& beyond, const Beyond& beyond_infinite, bool out_of_range,
-                                V (&y)[I]) {
+                                V* spare, V (&y)[I]) {
   const bool in_parts = team.any(out_of_range);
   const V scale = out_of_range ? V(0.25) : V(1);
   Beyond outside = beyond;
@@ -117,9 +117,8 @@ __device__ inline void scan_any(const Team& team, const Coefficients<V>& c, V (&
       value = finite_part(value, scale);
     }
   }
-  V finite[I];
-#pragma unroll
-  for (int i = 0; i < I; ++i) finite[i] = 0;
+  if (in_parts) team.sync();  // whatever was in `spare` has been read
+  V* finite = spare + computed_here(team.thread);
   // One copy of the code for both parts, for the registers' sake.
 #pragma unroll 1
   for (uint32_t part = 0, last = computed_here(in_parts ? 1 : 0);; ++part) {
@@ -129,7 +128,7 @@ __device__ inline void scan_any(const Team& team, const Coefficients<V>& c, V (&
     const auto sign = [&](int i) { return plus >> i & 1 ? V(1) : minus >> i & 1 ? V(-1) : V(0); };
 #pragma unroll
     for (int i = 0; i < I; ++i) {
-      finite[i] = y[i];
+      finite[i * Team::kThreads] = y[i];
       x[i] = sign(i);
     }
     x_before = sign(I);
@@ -143,7 +142,7 @@ __device__ inline void scan_any(const Team& team, const Coefficients<V>& c, V (&
     if (fabs(y[i]) > limit) {
       y[i] = y[i] < 0 ? -infinity<V>() : infinity<V>();
     } else {
-      y[i] = out_of_range ? finite[i] * V(4) : finite[i];
+      y[i] = finite[i * Team::kThreads] * (out_of_range ? V(4) : V(1));
     }
   }
 }

@@ -1,6 +1,5 @@
-// Groups of up to 256 samples: a warp takes 256 samples (128 for groups of up to four) of as many groups as fit, 8 (4)
-// samples a thread. One launch; a warp goes on to further tiles, and forms its coefficients once where groups are
-// alike.
+// Groups that share warps: a warp takes I samples a thread, 32 I of as many groups as fit, up to one. One launch; a
+// warp goes on to further tiles, and forms its coefficients once where groups are alike.
 //
 //     rows -> shared memory -> registers -> sorted -> scanned -> shared memory -> rows
 //
@@ -12,10 +11,9 @@
 namespace pkpo::cuda {
 
 constexpr int kSmallBlock = 128;
-constexpr int kLargestSmall = 256;
 
-// A team's group by rank: of samples x[i], number first + i * L + thread. values_at(samples, values) gives NaN where
-// there is no sample.
+// A team's group by rank: of samples x[i], which have the numbers of number_of() from `first` on. values_at(samples,
+// values) gives NaN where there is no sample.
 template <int I, int L, class V, class ValuesAt>
 __device__ inline void sort_group(const Team<L>& team, const V (&x)[I], uint32_t first, ValuesAt values_at,
                                   Sorted<I, V>& group) {
@@ -23,15 +21,11 @@ __device__ inline void sort_group(const Team<L>& team, const V (&x)[I], uint32_t
   V before = 0;
   bool rises = false, sorted = false;
   if constexpr (sizeof(V) == 4) {
-    sort_by_short_keys(team, x, first, group.sample);
-    values_at(group.sample, group.x);
-    before = team.previous(group.x[I - 1]);
-    rises = is_rising(team, group.x, before);
-    sorted = rises || is_in_order(team, group.x, before);
+    sorted = sort_by_short_keys(team, x, first, values_at, group.x, group.sample, before, rises);
   } else {
 #pragma unroll
     for (int i = 0; i < I; ++i) {
-      group.sample[i] = first + i * L + team.thread;
+      group.sample[i] = first + (number_of<I>(team, i / 4) | i % 4);
       group.x[i] = x[i];
     }
   }
@@ -52,15 +46,15 @@ __device__ inline void sort_group(const Team<L>& team, const V (&x)[I], uint32_t
 }
 
 // So many blocks a multiprocessor shall hold at least, the most that leave every kernel its registers: of 65,536, 96 a
-// thread for float32, 168 for float64 and for gradients.
-template <class V, Op op>
+// thread for float32 and 8 samples, 128 for 16, 168 for float64 and for gradients.
+template <class V, int I, Op op>
 constexpr int small_blocks() {
-  return op == Op::backward || sizeof(V) == 8 ? 3 : 5;
+  return op == Op::backward || sizeof(V) == 8 ? 3 : I == 16 ? 4 : 5;
 }
 
 // Groups of more than L * I samples are left alone: another launch does them.
 template <class V, int I, int L, Op op>
-__global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_groups(Call call) {
+__global__ void __launch_bounds__(kSmallBlock, small_blocks<V, I, op>()) small_groups(Call call) {
   using C = std::conditional_t<op == Op::backward, double, V>;
   constexpr int teams = kWarp / L, room = L * I, warps = kSmallBlock / kWarp, buffers = sizeof(V) == 4 ? 2 : 1;
   __shared__ __align__(16) V values_of_warps[buffers][warps][kWarp * I];
@@ -77,6 +71,13 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
   k_of_common = k;
   if (alike) set_weights<I>(team, Shape{width, k, call.form}, team.thread * I, 1.0, common);
   __syncthreads();  // every warp wrote the same
+
+  // The tile's piece of memory waits there too until results are written.
+  __shared__ struct Stretch {
+    int64_t begin;
+    int count;
+  } stretch_of_warps[warps];
+  Stretch& stretch = stretch_of_warps[warp];
 
   const uint32_t step = gridDim.x * warps;
   int64_t tile = int64_t{blockIdx.x} * warps + warp;
@@ -133,11 +134,12 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
       wait_for_copies();
       fetch(tile + step, values_of_warps[turn ^ (buffers - 1)][warp]);
     } else if (one_piece) {
-      load_chunk<kWarp>(batch.rewards, batch.dtype, begin, count, values, lane);
+      load_chunk<kWarp, I>(batch.rewards, batch.dtype, begin, count, values, lane);
     } else {
 #pragma unroll 1
       for (uint32_t i = team.thread; i < size; i += L) own[i] = load_element<V>(batch.rewards, batch.dtype, origin + i);
     }
+    stretch = {begin, count};
     __syncwarp();
 
     // Where all is full, from `values`, though own is the same: one code for both spills (sm_80).
@@ -150,11 +152,8 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
         for (int i = 0; i < I; ++i) value[i] = sample[i] < size ? own[sample[i]] : not_a_number<V>();
       }
     };
-    uint32_t numbers[I];
-#pragma unroll
-    for (int i = 0; i < I; ++i) numbers[i] = first + i * L + team.thread;
     V x[I];
-    values_at(numbers, x);
+    get_samples(team, is_full, values + first, own, size, x);
     Sorted<I, V> group;
     group.rank0 = computed_here(team.thread * I);
     sort_group<I, L>(team, x, first, values_at, group);
@@ -170,7 +169,7 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
 
     double* h = nullptr;
     if constexpr (op == Op::backward) h = h_of_warps[warp] + which * (room + 1);
-    weigh_for<op>(call, team, c, origin, g, h, group);
+    weigh_for<op>(call, team, c, origin, g, h, values + computed_here(which * room), group);
 
     if constexpr (op == Op::max_at_k) {
       if (team.thread == 0 && is_group && !is_large) {
@@ -181,7 +180,7 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, op>()) small_grou
       put_results(team, group, shape.k > 0, limit, own);
       __syncwarp();
       if (one_piece) {
-        store_chunk<kWarp>(values, call.out, batch.dtype, begin, count, lane);
+        store_chunk<kWarp, I>(values, call.out, batch.dtype, stretch.begin, stretch.count, lane);
       } else {
 #pragma unroll 1
         for (uint32_t i = team.thread; i < size; i += L) store_element(call.out, batch.dtype, origin + i, own[i]);

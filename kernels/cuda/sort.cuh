@@ -12,26 +12,15 @@ namespace pkpo::cuda {
 
 template <class Entry>
 __device__ inline void order(Entry& a, Entry& b) {
-  if constexpr (std::is_same_v<Entry, int32_t>) {
-    const int32_t low = min(a, b);
-    b = max(a, b);
-    a = low;
-  } else {
-    const bool swap = less(b, a);
-    const Entry low = swap ? b : a;
-    b = swap ? a : b;
-    a = low;
-  }
+  const bool swap = less(b, a);
+  const Entry low = swap ? b : a;
+  b = swap ? a : b;
+  a = low;
 }
-
-// The smaller, or the larger.
-template <class Entry>
-__device__ inline Entry pick(const Entry& a, const Entry& b, bool smaller) {
-  if constexpr (std::is_same_v<Entry, int32_t>) {
-    return smaller ? min(a, b) : max(a, b);
-  } else {
-    return less(a, b) == smaller ? a : b;
-  }
+__device__ inline void order(float& a, float& b) {
+  const float low = fminf(a, b);
+  b = fmaxf(a, b);
+  a = low;
 }
 
 template <class Entry>
@@ -52,12 +41,44 @@ __device__ inline void sort_in_thread(Entry (&e)[8]) {
   order(e[1], e[2]), order(e[3], e[4]), order(e[5], e[6]);
 }
 
+// 60 exchanges, the fewest known (Green, 1969).
+template <class Entry>
+__device__ inline void sort_in_thread(Entry (&e)[16]) {
+#pragma unroll
+  for (int stride = 1; stride <= 8; stride *= 2) {
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      if (!(i & stride)) order(e[i], e[i | stride]);
+    }
+  }
+  order(e[5], e[10]), order(e[6], e[9]), order(e[3], e[12]), order(e[13], e[14]), order(e[4], e[8]), order(e[7], e[11]),
+      order(e[1], e[2]);
+  order(e[1], e[4]), order(e[7], e[13]), order(e[2], e[8]), order(e[11], e[14]);
+  order(e[2], e[4]), order(e[5], e[6]), order(e[9], e[10]), order(e[11], e[13]), order(e[3], e[8]), order(e[7], e[12]);
+  order(e[6], e[8]), order(e[10], e[12]), order(e[3], e[5]), order(e[7], e[9]);
+  order(e[3], e[4]), order(e[5], e[6]), order(e[7], e[8]), order(e[9], e[10]), order(e[11], e[12]);
+  order(e[6], e[7]), order(e[8], e[9]);
+}
+
+// A bitonic run in a thread becomes ascending.
+template <int I, class Entry>
+__device__ inline void merge_in_thread(Entry (&e)[I]) {
+#pragma unroll
+  for (int stride = I / 2; stride >= 1; stride /= 2) {
+#pragma unroll
+    for (int i = 0; i < I; ++i) {
+      if (!(i & stride)) order(e[i], e[i | stride]);
+    }
+  }
+}
+
 // Ascending over the L <= 32 threads of a team, thread by thread.
 template <int L, int I, class Entry>
 __device__ inline void sort_in_warp(Entry (&e)[I], int thread) {
   sort_in_thread(e);
 #pragma unroll
   for (int lanes = 2; lanes <= L; lanes *= 2) {
+    const auto pick = [](const Entry& a, const Entry& b, bool smaller) { return less(a, b) == smaller ? a : b; };
     // Two ascending runs of lanes/2 threads. Against its mirror image each rank takes its side ...
     const bool lower = (thread & (lanes / 2)) == 0;
 #pragma unroll
@@ -73,32 +94,64 @@ __device__ inline void sort_in_warp(Entry (&e)[I], int thread) {
 #pragma unroll
       for (int i = 0; i < I; ++i) e[i] = pick(e[i], exchange(e[i], stride), first);
     }
-#pragma unroll
-    for (int stride = I / 2; stride >= 1; stride /= 2) {
-#pragma unroll
-      for (int i = 0; i < I; ++i) {
-        if (!(i & stride)) order(e[i], e[i | stride]);
-      }
-    }
+    merge_in_thread(e);
   }
 }
 
-// Sorts a team's samples, of which a thread has x[i], number i * L + thread, as 32-bit integers: a key without its last
-// bits, the sample's number in their place; two instructions an exchange. Gives the numbers by rank, `first` (a
-// multiple of L * I) added. Their order is wrong where samples differ in the bits left out, or a NaN has a sign, and
-// is_in_order() shows it: seldom where rewards spread, always where they differ in their last bits alone, never for
-// 16-bit floats, for integers of 8 and 16 bits and for bool.
+// The same for floats, none of them NaN, with the ALU spared: of two lanes one takes the smaller and one the larger by
+// the same instruction, min(own, -other), where the latter's floats have the other sign. Signs are changed on the way,
+// by multiplications, from what one exchange needs to what the next one does; a run of the other sign is a descending
+// one, so that two neighbours are bitonic without a mirror. The threads in which the floats come with the other sign
+// are those of sign_to_sort_with().
+template <int L>
+__device__ inline uint32_t sign_to_sort_with(int thread) {
+  return static_cast<uint32_t>(__popc(static_cast<uint32_t>(thread) & (L - 1))) << 31;
+}
+template <int L, int I>
+__device__ inline void sort_in_warp(float (&e)[I], int thread) {
+  sort_in_thread(e);
+#pragma unroll
+  for (int level = 1; 1 << level <= L; ++level) {
+#pragma unroll
+    for (int bit = level - 1; bit >= 0; --bit) {
+#pragma unroll
+      for (int i = 0; i < I; ++i) e[i] = fminf(e[i], -exchange(e[i], 1 << bit));
+      const uint32_t change = bit > 0 ? (thread ^ thread >> 1) << (32 - bit) : static_cast<uint32_t>(thread) << 31;
+      const float sign = __uint_as_float(and_or(change, 0x80000000u, 0x3f800000u));
+#pragma unroll
+      for (int i = 0; i < I; ++i) e[i] *= sign;
+    }
+    merge_in_thread(e);
+  }
+}
+
+// The number, among a team's L * I samples, of the first of a thread's samples 4 j .. 4 j + 3, which follow one
+// another, so that they are read at once. Teams of a warp begin with different ones, so that all banks of shared memory
+// are read.
 template <int I, int L>
-__device__ inline void sort_by_short_keys(const Team<L>& team, const float (&x)[I], uint32_t first,
-                                          uint32_t (&number)[I]) {
+__device__ inline uint32_t number_of(const Team<L>& team, int j) {
+  constexpr uint32_t teams_on_all_banks = L * I < 32 ? 32 / (L * I) : 1;
+  const uint32_t which = static_cast<uint32_t>(Team<L>::lane()) / L;
+  const uint32_t turned = static_cast<uint32_t>(j) ^ (which / teams_on_all_banks % (I / 4));
+  return 4 * (turned * L + static_cast<uint32_t>(team.thread));
+}
+
+// Sorts a team's samples x, which have the numbers of number_of(), as floats: the values without their last bits, the
+// samples' numbers in their place; two instructions an exchange in a thread, three between lanes. Gives the numbers by
+// rank, `first` (a multiple of L * I) added. Their order is wrong where samples differ in the bits left out, or
+// infinite ones stand with NaN.
+template <int I, int L>
+__device__ inline void sort_short_keys(const Team<L>& team, const float (&x)[I], uint32_t first,
+                                       uint32_t (&sample)[I]) {
   static_assert(L <= kWarp);
   constexpr uint32_t numbers = L * I - 1;
-  int32_t e[I];
+  const uint32_t sign = sign_to_sort_with<L>(team.thread);
+  float e[I];
 #pragma unroll
-  for (int i = 0; i < I; ++i) e[i] = short_key_of(x[i], numbers, static_cast<uint32_t>(i * L + team.thread));
-  sort_in_warp<L>(e, team.thread);
+  for (int i = 0; i < I; ++i) e[i] = short_key_of(x[i], numbers, (number_of<I>(team, i / 4) | sign) ^ (i % 4));
+  sort_in_warp<L>(e, computed_here(team.thread));
 #pragma unroll
-  for (int i = 0; i < I; ++i) number[i] = and_or(static_cast<uint32_t>(e[i]), numbers, first);
+  for (int i = 0; i < I; ++i) sample[i] = and_or(__float_as_uint(e[i]), numbers, first);
 }
 
 // Does every value lie above the one before? Then no two are equal and none is NaN. x_before: of the thread before.
@@ -110,14 +163,62 @@ __device__ inline bool is_rising(const Team& team, const V (&x)[I], V x_before) 
   return !team.any(!rises);
 }
 
-// The same, but equal values may follow each other, and NaN the others.
+// Does a value stand before a smaller one, or a NaN before another value?
+template <class V>
+__device__ inline bool is_wrong(V before, V after) {
+  return !(before <= after) && after == after;
+}
 template <int I, class V, class Team>
 __device__ inline bool is_in_order(const Team& team, const V (&x)[I], V x_before) {
-  const auto wrong = [](V before, V after) { return !(before <= after) && after == after; };
-  bool any = team.thread > 0 && wrong(x_before, x[0]);
+  bool any = team.thread > 0 && is_wrong(x_before, x[0]);
 #pragma unroll
-  for (int i = 1; i < I; ++i) any |= wrong(x[i - 1], x[i]);
+  for (int i = 1; i < I; ++i) any |= is_wrong(x[i - 1], x[i]);
   return !team.any(any);
+}
+
+// Exchanges values that stand wrongly with their neighbours, every pair of neighbours once.
+template <int I, int L>
+__device__ inline void order_neighbours(const Team<L>& team, float (&x)[I], uint32_t (&sample)[I]) {
+#pragma unroll
+  for (int from = 0; from < 2; ++from) {
+#pragma unroll
+    for (int i = from; i + 1 < I; i += 2) {
+      const bool swap = is_wrong(x[i], x[i + 1]);
+      const float low = swap ? x[i + 1] : x[i];
+      const uint32_t its_sample = swap ? sample[i + 1] : sample[i];
+      x[i + 1] = swap ? x[i] : x[i + 1];
+      sample[i + 1] = swap ? sample[i] : sample[i + 1];
+      x[i] = low;
+      sample[i] = its_sample;
+    }
+  }
+  if constexpr (L > 1) {
+    const float x_after = __shfl_down_sync(kAllLanes, x[0], 1), x_before = __shfl_up_sync(kAllLanes, x[I - 1], 1);
+    const uint32_t after = __shfl_down_sync(kAllLanes, sample[0], 1),
+                   before = __shfl_up_sync(kAllLanes, sample[I - 1], 1);
+    if (team.thread < L - 1 && is_wrong(x[I - 1], x_after)) x[I - 1] = x_after, sample[I - 1] = after;
+    if (team.thread > 0 && is_wrong(x_before, x[0])) x[0] = x_before, sample[0] = before;
+  }
+}
+
+// Sorts a team's samples x, numbers `first` and on, by short keys. Gives values and numbers by rank, the value of the
+// thread before and what is_rising() says; and whether they are in order. Few are not where rewards spread: of 512
+// drawn at random one or two pairs have the same short key. These are exchanged; what is still not in order is to be
+// sorted with all bits. 16-bit floats, integers of 8 and 16 bits and bool, if finite, are in order at once.
+// values_at(samples, values) gives NaN where there is no sample.
+template <int I, int L, class ValuesAt>
+__device__ inline bool sort_by_short_keys(const Team<L>& team, const float (&x)[I], uint32_t first, ValuesAt values_at,
+                                          float (&value)[I], uint32_t (&sample)[I], float& before, bool& rises) {
+  sort_short_keys(team, x, first, sample);
+  values_at(sample, value);
+#pragma unroll 1
+  for (int turn = 0;; ++turn) {
+    before = team.previous(value[I - 1]);
+    rises = is_rising(team, value, before);
+    if (rises || is_in_order(team, value, before)) return true;
+    if (turn == 2) return false;
+    order_neighbours(team, value, sample);
+  }
 }
 
 // How many of the first `diagonal` entries of two merged runs come from the first: a(i), i < a_size; b(i), i < b_size.
@@ -137,9 +238,9 @@ __device__ inline Index merge_path(Index diagonal, Index a_size, Index b_size, A
 
 // The I entries from `diagonal` on (fewer where the runs end, the rest undefined) of the two runs of the shelf that
 // begin at a and b.
-template <int I, class Entry>
-__device__ inline void merge_on_shelf(const Shelf<Entry>& shelf, uint32_t a, uint32_t a_size, uint32_t b,
-                                      uint32_t b_size, uint32_t diagonal, Entry (&e)[I]) {
+template <int I, class Shelf, class Entry>
+__device__ inline void merge_on_shelf(const Shelf& shelf, uint32_t a, uint32_t a_size, uint32_t b, uint32_t b_size,
+                                      uint32_t diagonal, Entry (&e)[I]) {
   uint32_t i = merge_path<uint32_t>(
       diagonal, a_size, b_size, [&](uint32_t at) { return shelf.get(a + at); },
       [&](uint32_t at) { return shelf.get(b + at); });
@@ -164,10 +265,9 @@ __device__ inline void merge_on_shelf(const Shelf<Entry>& shelf, uint32_t a, uin
   }
 }
 
-// Merges the sorted warps of a block. `memory` holds Shelf<Entry>::bytes(L * I) and is free again afterwards.
-template <int L, int I, class Entry>
-__device__ inline void merge_warps(Entry (&e)[I], int thread, void* memory) {
-  const Shelf<Entry> shelf(memory, L * I);
+// Merges the sorted warps of a block. The shelf is free again afterwards.
+template <int L, int I, class Shelf, class Entry>
+__device__ inline void merge_warps(Entry (&e)[I], int thread, const Shelf& shelf) {
 #pragma unroll 1
   for (uint32_t run = kWarp * I; run < L * I; run *= 2) {
     __syncthreads();

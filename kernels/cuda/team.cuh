@@ -121,6 +121,37 @@ struct Tree {
   }
 };
 
+// A thread's leaves as trees of eight, above which sums are taken in type Sum.
+template <int I, class T, class Op, class Sum>
+struct Trees {
+  static constexpr int kLeaves = I < 8 ? I : 8, kTrees = I / kLeaves;
+  static_assert(kTrees <= 2);
+  Tree<kLeaves, T, Op> first, second;  // one and the same where there is one
+  Op op;
+
+  template <int at>
+  __device__ static Tree<kLeaves, T, Op> of(const T (&leaf)[I]) {
+    T own[kLeaves];
+#pragma unroll
+    for (int i = 0; i < kLeaves; ++i) own[i] = leaf[at + i];
+    return Tree<kLeaves, T, Op>(own);
+  }
+  __device__ explicit Trees(const T (&leaf)[I]) : first(of<0>(leaf)), second(of<I - kLeaves>(leaf)) {}
+  __device__ Sum all() const {
+    const Sum own = first.all();
+    return kTrees == 1 ? own : op(own, Sum(second.all()));
+  }
+  // `before` all leaves, and the first i.
+  __device__ T up_to(int i, Sum before) const {
+    return i <= kLeaves ? first.first(T(before), i) : second.first(T(op(before, Sum(first.all()))), i - kLeaves);
+  }
+  // `after` all leaves, and all from the i-th on.
+  __device__ T from(int i, Sum after) const {
+    if (kTrees == 1 || i >= kLeaves) return second.last(T(after), I - i);
+    return first.last(T(op(after, Sum(second.all()))), kLeaves - i);
+  }
+};
+
 // What lies before a thread, after it, and all of it.
 template <class T>
 struct Parts {

@@ -249,3 +249,6 @@ void run(unsigned blocks, unsigned threads, size_t shared, const std::function<v
 }
 
 }  // namespace cuda_on_cpu
+
+// Whether small batches fit the device from now on.
+extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_fits(bool fits) { pkpo::cuda::any_fits = fits; }

@@ -108,6 +108,11 @@ T __shfl_up_sync(unsigned mask, T value, int by) {
   const int lane = static_cast<int>(threadIdx.x & 31);
   return __shfl_sync(mask, value, lane < by ? lane : lane - by);
 }
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, int by) {
+  const int lane = static_cast<int>(threadIdx.x & 31);
+  return __shfl_sync(mask, value, lane + by > 31 ? lane : lane + by);
+}
 inline unsigned __ballot_sync(unsigned mask, bool is) {
   check_mask(mask);
   const uint64_t* all = cuda_on_cpu::gather_in_warp(is);
@@ -127,10 +132,12 @@ inline long long __double_as_longlong(double value) { return std::bit_cast<long 
 inline double __longlong_as_double(long long bits) { return std::bit_cast<double>(bits); }
 inline int __ffs(int value) { return __builtin_ffs(value); }
 inline int __clz(int value) { return value ? __builtin_clz(static_cast<unsigned>(value)) : 32; }
+inline int __popc(unsigned value) { return __builtin_popcount(value); }
 using std::fabs;
 using std::fma;
-inline int32_t min(int32_t a, int32_t b) { return a < b ? a : b; }
-inline int32_t max(int32_t a, int32_t b) { return a < b ? b : a; }
+// As CUDA has them: a zero without a sign is the larger one.
+inline float fminf(float a, float b) { return a == b ? (std::signbit(a) ? a : b) : std::fmin(a, b); }
+inline float fmaxf(float a, float b) { return a == b ? (std::signbit(a) ? b : a) : std::fmax(a, b); }
 
 namespace pkpo::cuda {
 
@@ -150,9 +157,17 @@ inline void wait_for_copies() {
 }
 
 inline uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) { return (a & mask) | b; }
-inline uint32_t xor_and(uint32_t a, uint32_t b, uint32_t mask) { return a ^ (b & mask); }
+inline uint32_t and_xor(uint32_t a, uint32_t mask, uint32_t b) { return (a & mask) ^ b; }
 
 inline unsigned char* dynamic_shared() { return cuda_on_cpu::dynamic_shared(); }
+
+// Where the kernels ask it, small batches fit the device, or none does.
+inline bool any_fits = false;
+template <auto kernel>
+cudaError_t fits_at_once(int64_t, int, size_t, bool* fits) {
+  *fits = any_fits;
+  return cudaSuccess;
+}
 
 // A device that holds three blocks at once: blocks go on to further work, and there is more than one of them.
 template <auto kernel, class... Arguments>
