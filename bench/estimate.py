@@ -2,9 +2,9 @@
 
 For every kind of kernel that does a group in one launch: the instructions that a thread issues for each of its samples, by
 what they are for and by the units that execute them, counted in the code that nvcc makes (needs nvcc, but no GPU); the bytes
-that have to move; and which of them is the limit on an H200. Shared memory that is accessed in the samples' order, or where runs
-are merged, takes as many turns as lanes meet on a bank by chance. For larger groups the bytes. A prediction, written before a GPU
-has measured anything: what a GPU measures tests it. Writes bench/results/estimate_sm90.txt.
+that have to move; and which of them is the limit on an H200. Shared memory that is accessed in the samples' order, or where
+runs are merged, takes as many turns as lanes meet on a bank by chance. For larger groups the bytes. A prediction, written
+before a GPU has measured anything: what a GPU measures tests it. Writes bench/results/estimate_sm90.txt.
 
 Counted is the way that a call usually takes: transform of float32, loo-1 with k >= 2, groups of one size that fill their
 teams, no absent samples, no ties, no infinite rewards, keys that 32 bits tell apart. It is the shortest way through the
@@ -69,7 +69,7 @@ SMALL = [(1, 8), *((threads, 16) for threads in (1, 2, 4, 8, 16, 32))]  # thread
 
 @functools.cache
 def crowd(lanes):
-    """How many of so many lanes, that access as many banks of shared memory at random, meet on the fullest one, on average."""
+    """How many of so many lanes, that access as many banks of shared memory at random, meet on the fullest on average."""
     # Of the lanes^lanes ways to choose banks those with at most m on each are lanes! times the coefficient of x^lanes in
     # (1 + x + x^2/2! + ... + x^m/m!)^lanes.
     expected = 0

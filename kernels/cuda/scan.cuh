@@ -32,7 +32,7 @@ __device__ inline void scan(const Team& team, const Coefficients<V>& c, const V 
     const Trees<I, V, Add, double> terms = terms_of(coefficient, x, x_before);
     const double below = team.parts(terms.all(), beyond.below, 0.0, 0.0, Add()).before;
 #pragma unroll
-    for (int i = 0; i < I; ++i) y[i] = terms.up_to(i + 1, below);
+    for (int i = 0; i < I; ++i) y[i] = terms.up_to(i, below);
   } else {
 #pragma unroll
     for (int i = 0; i < I; ++i) y[i] = 0;
@@ -44,7 +44,7 @@ __device__ inline void scan(const Team& team, const Coefficients<V>& c, const V 
     const Trees<I, V, Add, double> terms = terms_of(coefficient, x, x_before);
     const double above = team.parts(terms.all(), 0.0, beyond.above, 0.0, Add()).after;
 #pragma unroll
-    for (int i = 0; i < I; ++i) y[i] = y[i] - terms.from(i + 1, above);
+    for (int i = 0; i < I; ++i) y[i] = y[i] - terms.behind(i, above);
   }
   if (c.shape.has_top()) {
     const V top = c.top * x_top;

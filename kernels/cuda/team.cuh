@@ -141,14 +141,21 @@ struct Trees {
     const Sum own = first.all();
     return kTrees == 1 ? own : op(own, Sum(second.all()));
   }
-  // `before` all leaves, and the first i.
+  // `before` all leaves, then those up to leaf i.
   __device__ T up_to(int i, Sum before) const {
-    return i <= kLeaves ? first.first(T(before), i) : second.first(T(op(before, Sum(first.all()))), i - kLeaves);
+    if (i < kLeaves) return first.first(T(before), i + 1);
+    return second.first(T(op(before, Sum(first.all()))), i + 1 - kLeaves);
   }
-  // `after` all leaves, and all from the i-th on.
-  __device__ T from(int i, Sum after) const {
-    if (kTrees == 1 || i >= kLeaves) return second.last(T(after), I - i);
-    return first.last(T(op(after, Sum(second.all()))), kLeaves - i);
+  // `after` all leaves, then those from leaf i on.
+  __device__ T from(int i, Sum after) const { return last(i, I - i, after); }
+  // `after` all leaves, then those behind leaf i.
+  __device__ T behind(int i, Sum after) const { return last(i, I - 1 - i, after); }
+
+ private:
+  // `after`, then the last `count`, for leaf i.
+  __device__ T last(int i, int count, Sum after) const {
+    if (kTrees == 1 || i >= kLeaves) return second.last(T(after), count);
+    return first.last(T(op(after, Sum(second.all()))), count - kLeaves);
   }
 };
 
