@@ -15,12 +15,26 @@
 #else
 #define PKPO_NAMESPACE "pkpo"
 #define PKPO_DEVICE "CUDA"
-// In torch's CUDA library: missing, and not needed, where there is none.
-extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream);
+#include <dlfcn.h>
 #endif
 
 namespace pkpo {
 namespace {
+
+#if !defined(PKPO_CUDA_ON_CPU)
+// From torch's CUDA library, which is loaded where tensors are on a GPU. Not linked to, so that this library can be
+// opened without it; and looked for in it by name, since torch makes its symbols known to nobody else. Null where there
+// is none.
+using CurrentStream = AOTITorchError (*)(int32_t device, void** stream);
+CurrentStream current_stream() {
+  static const CurrentStream found = [] {
+    void* library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
+    return reinterpret_cast<CurrentStream>(
+        dlsym(library ? library : RTLD_DEFAULT, "aoti_torch_get_current_cuda_stream"));
+  }();
+  return found;
+}
+#endif
 
 // The device of a tensor made the current one, and its current stream.
 class OnDevice {
@@ -28,8 +42,7 @@ class OnDevice {
   explicit OnDevice(const Tensor& tensor) {
 #if !defined(PKPO_CUDA_ON_CPU)
     const int32_t device = tensor.device().index();
-    if (aoti_torch_create_device_guard(device, &guard_) || !aoti_torch_get_current_cuda_stream ||
-        aoti_torch_get_current_cuda_stream(device, &stream_)) {
+    if (aoti_torch_create_device_guard(device, &guard_) || current_stream()(device, &stream_)) {
       throw std::runtime_error("pkpo: the current stream of " + text(tensor.device()) + " cannot be found");
     }
 #else
@@ -142,7 +155,13 @@ struct CudaBackend {
 #define PKPO_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Null where the kernels run on the current device, else why not.
-PKPO_EXPORT const char* pkpo_cuda_problem() { return pkpo::cuda::why_unusable(); }
+PKPO_EXPORT const char* pkpo_cuda_problem() {
+  const char* problem = pkpo::cuda::why_unusable();
+#if !defined(PKPO_CUDA_ON_CPU)
+  if (!problem && !pkpo::current_stream()) problem = "torch's CUDA library does not tell the current stream";
+#endif
+  return problem;
+}
 
 // From now on they serve its tensors.
 PKPO_EXPORT void pkpo_cuda_register() {
