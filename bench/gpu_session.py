@@ -1,52 +1,93 @@
 """``make gpu``: everything that needs a GPU, in one go and without a network.
 
-Builds the libraries in place for the GPU that is there, against the torch that is there; runs the tests on it, the benchmark
-and compute-sanitizer. Goes on after a step that failed, and says at the end which did.
+Builds the libraries in place for the GPU that is there, against the torch that is there; runs the benchmark, which has the
+GPU for itself; then the tests on it and compute-sanitizer side by side. Goes on after a step that failed, and says at the end
+which did.
 """
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 ROOT = Path(__file__).parent.parent
-TESTS = ("gpu", "transform", "grouped", "gradients", "promises", "errors")
+LINES = 40  # of what a step printed are shown, the last ones
+
+
+class Step(NamedTuple):
+    name: str
+    command: list[str]
+    seconds: int  # at most
+    environment: dict[str, str] | None = None  # beside this process's
+
+
+def phases():
+    """Lists of steps: those of a list run side by side."""
+    architecture = "{}.{}".format(*torch.cuda.get_device_capability())
+    python = sys.executable
+    build = [python, "setup.py", "--quiet", "build_ext", "--inplace"]
+    yield [
+        Step("build", build, 300, {"PKPO_CUDA_ARCHS": architecture}),
+        Step("build for the CPU", [python, "tests/cuda_on_cpu/build.py", "build/cuda_on_cpu"], 300),
+    ]
+    yield [Step("info", [python, "-m", "pkpo_kernels", "info"], 60)]
+    yield [Step("benchmark", [python, "-m", "bench.gpu"], 300)]
+    checks = [
+        tests("cuda", "gpu", "transform", "grouped", "gradients", "promises", "errors"),
+        tests("triton", "transform", "grouped", "gradients"),
+    ]
+    sanitizer = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
+    for tool in ("memcheck", "racecheck"):
+        command = [sanitizer, "--tool", tool, "--error-exitcode", "1", python, "tests/gpu_calls.py"]
+        checks.append(Step(tool, command if sanitizer else [], 240))
+    yield checks
+
+
+def tests(backend, *names):
+    command = [sys.executable, "-m", "pytest", "-q", *(f"tests/test_{name}.py" for name in names)]
+    if importlib.util.find_spec("xdist"):
+        command += ["-n", str(max(1, min(6, os.cpu_count() // 2)))]
+    return Step(f"tests of {backend}", command, 240, {"PKPO_TEST_BACKENDS": backend})
+
+
+def run(steps):
+    """Runs them side by side, prints the end of what each had to say; name -> outcome."""
+    running, outcomes = {}, {}
+    begin = time.perf_counter()
+    for step in steps:
+        if not step.command:
+            outcomes[step.name] = "left out: there is no such tool"
+            continue
+        log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} | (step.environment or {})
+        process = subprocess.Popen(step.command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        running[step.name] = step, process, log
+    for name, (step, process, log) in running.items():
+        try:
+            code = process.wait(max(0.1, begin + step.seconds - time.perf_counter()))
+            outcome = "passed" if code == 0 else f"FAILED ({code})"
+        except subprocess.TimeoutExpired:
+            process.kill()
+            outcome = "FAILED (not done)"
+        outcomes[name] = f"{outcome} in {time.perf_counter() - begin:.0f} s"
+        log.seek(0)
+        print(f"\n== {name}: {outcomes[name]}", *log.read().splitlines()[-LINES:], sep="\n", flush=True)
+    return outcomes
 
 
 def main():
     if not torch.cuda.is_available():
         raise SystemExit("make gpu needs an NVIDIA GPU, and torch finds none here")
-    architecture = "{}.{}".format(*torch.cuda.get_device_capability())
-    python = sys.executable
-    steps = {
-        "build": ([python, "setup.py", "--quiet", "build_ext", "--inplace"], {"PKPO_CUDA_ARCHS": architecture}),
-        "build for the CPU": ([python, "tests/cuda_on_cpu/build.py", "build/cuda_on_cpu"], {}),
-        "info": ([python, "-m", "pkpo_kernels", "info"], {}),
-        "tests": (
-            [python, "-m", "pytest", "-q", *(f"tests/test_{name}.py" for name in TESTS)],
-            {"PKPO_TEST_BACKENDS": "cuda,triton"},
-        ),
-        "benchmark": ([python, "-m", "bench.gpu"], {}),
-    }
-    sanitizer = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
-    for tool in ("memcheck", "racecheck"):
-        command = [sanitizer, "--tool", tool, "--error-exitcode", "1", python, "tests/gpu_calls.py"]
-        steps[tool] = (command, {}) if sanitizer else None
     outcomes = {}
-    for name, step in steps.items():
-        print(f"\n== {name}", flush=True)
-        if step is None:
-            outcomes[name] = "left out: there is no compute-sanitizer"
-            continue
-        command, environment = step
-        environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
-        begin = time.perf_counter()
-        code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
-        outcomes[name] = f"{'passed' if code == 0 else f'FAILED ({code})'} in {time.perf_counter() - begin:.0f} s"
+    for steps in phases():
+        outcomes |= run(steps)
     print("\n" + "\n".join(f"{name:<20} {outcome}" for name, outcome in outcomes.items()))
     sys.exit(any("FAILED" in outcome for outcome in outcomes.values()))
 

@@ -7,7 +7,7 @@ import pkpo_kernels  # noqa: F401
 torch.manual_seed(0)
 ops = torch.ops.pkpo
 for dtype in (torch.float32, torch.float64):
-    for n in (3, 8, 16, 31, 64, 100, 256, 300, 1000, 2048, 4096, 9000):
+    for n in (3, 8, 16, 31, 64, 100, 256, 300, 512, 1000, 2048, 4096, 6000, 9000):
         rewards = torch.randn(3, n, dtype=dtype, device="cuda")
         rewards[0, ::3] = torch.nan
         for baseline in ("none", "loo", "loo-1"):

@@ -34,12 +34,13 @@ def test_a_captured_graph_follows_k_and_rewards(n):
 def test_nothing_waits_for_the_device():
     offsets = torch.tensor([0, 3, 3, 600, 7000], device="cuda")
     values, k = x(7000), torch.tensor([2, 1, 4, 3], device="cuda")
+    dense = x(4, 16).requires_grad_()
     transform(values, offsets, k)
     torch.cuda.set_sync_debug_mode("error")
     try:
         transform(values, offsets, k)
         max_at_k(values, offsets, k)
-        transform(x(4, 16).requires_grad_(), 3).sum()
+        transform(dense, 3).sum().backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -59,7 +60,7 @@ def test_two_streams():
 
 
 def test_no_memory_beside_the_output():
-    rewards = x(64, 4096)
+    rewards = x(64, 8192)
     transform(rewards, 3)
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()

@@ -49,7 +49,7 @@ def test_every_n_and_k_up_to_12(backend, dtype, form, record_property):
 
 
 def large_cases():
-    for n in (13, 16, 63, 64, 100, 257, 1000, 1024, 4097, 65536):
+    for n in (13, 16, 63, 64, 100, 257, 1000, 1024, 4097, 6000, 65536):
         for k in sorted({1, 2, 3, 8, n // 2, n - 1, n}):
             yield n, k
 

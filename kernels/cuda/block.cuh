@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
   k_of_w = 0;
   __shared__ struct Waiting {
     int64_t base;
-    uint32_t bits;
+    uint32_t at;
   } waiting_of_warps[L / kWarp];
   Waiting& waiting = waiting_of_warps[threadIdx.x / kWarp];
 
@@ -134,22 +134,44 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
     team.sync();
   };
 
-  // Where groups differ in size, every warp looks at the same 32 of them.
-  for (int64_t base = blockIdx.x; base < batch.count; base += int64_t{batch.offsets.data ? kWarp : 1} * gridDim.x) {
-    uint32_t bits = 1;
-    if (batch.offsets.data) {
-      const int64_t g = base + int64_t{computed_here(Team<L>::lane())} * gridDim.x;
-      const uint32_t size = g < batch.count ? extent_of(batch, g).size : 0;
-      bits = __ballot_sync(kAllLanes, size >= smallest && size <= L * I && g < batch.count);
+  // A turn is so many groups, one after another. Where they differ in size a thread looks at up to kLooks of them, and
+  // finds those that are wanted here; few enough, so that every block gets some.
+  constexpr uint32_t kLooks = 4, kMost = kLooks * L;
+  __shared__ uint32_t wanted[kMost / kWarp];  // a bit each
+  const bool ragged = batch.offsets.data != nullptr;
+  uint32_t turn = 1;
+  if (ragged) {
+    const int64_t each = (batch.count - 1) / gridDim.x + 1;
+    turn = each < kMost ? static_cast<uint32_t>(each) : kMost;
+  } else {
+    wanted[0] = 1;
+    team.sync();
+  }
+  for (int64_t base = int64_t{blockIdx.x} * turn; base < batch.count; base += int64_t{gridDim.x} * turn) {
+    if (ragged) {
+      bool is_any = false;
+#pragma unroll
+      for (uint32_t look = 0; look < kLooks; ++look) {
+        const uint32_t at = look * L + team.thread;
+        const uint32_t size = at < turn && base + at < batch.count ? extent_of(batch, base + at).size : 0;
+        const uint32_t bits = __ballot_sync(kAllLanes, size >= smallest && size <= L * I);
+        if (Team<L>::lane() == 0) wanted[at / kWarp] = bits;
+        is_any = is_any || bits != 0;
+      }
+      if (!team.any(is_any)) continue;
     }
-    while (bits) {
-      const int64_t g = base + int64_t{__ffs(static_cast<int>(bits)) - 1} * gridDim.x;
-      waiting = {base, bits & (bits - 1)};
-      weigh_group(g);
+    uint32_t at = 0;
+    while (true) {
+      while (at < turn && !(wanted[at / kWarp] >> at % kWarp)) at = at / kWarp * kWarp + kWarp;
+      if (at >= turn) break;
+      at += __ffs(static_cast<int>(wanted[at / kWarp] >> at % kWarp)) - 1;
+      waiting = {base, at + 1};
+      weigh_group(base + at);
       base = waiting.base;
-      bits = waiting.bits;
+      at = waiting.at;
       __syncwarp();  // before one of them goes on and writes
     }
+    if (ragged) team.sync();  // before the next turn's are written
   }
 }
 

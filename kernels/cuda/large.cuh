@@ -7,6 +7,8 @@
 // alone, and every launch goes over as many as there turn out to be.
 #pragma once
 
+#include <algorithm>
+
 #include "cuda/block.cuh"
 
 namespace pkpo::cuda {
@@ -14,6 +16,7 @@ namespace pkpo::cuda {
 constexpr int kTeam = 512;
 constexpr int kItems = 8;  // samples a thread
 constexpr int kTile = kTeam * kItems;
+constexpr int kStretches = 2048;  // of groups, of which a warp lists the tiles
 
 struct Tile {
   int64_t group, begin;  // of the group
@@ -31,6 +34,7 @@ struct Workspace {
   double* products;   // a tile each
   double* sums;  // four a tile: up and down of the finite part, then of the infinite one; for gradients high and low
   uint64_t* largest;  // a tile each
+  uint64_t* ends;     // a stretch of groups each
   int64_t* tile_count;
 };
 
@@ -53,32 +57,97 @@ size_t lay_out(const Call& call, char* memory, Workspace<V>& workspace) {
   take(workspace.products, tiles);
   take(workspace.sums, 4 * tiles);
   take(workspace.largest, tiles);
+  take(workspace.ends, kStretches);
   take(workspace.tile_count, 1);
   return used;
 }
 
-// Lists the tiles of all groups of `smallest` samples and more. Where offsets fall, a group that begins before an
-// earlier one ends is left out: what is listed lies side by side, so that it has no more tiles than there is room for,
-// and no two tiles share samples.
+// Calls body(extents, the first one's group) for the groups of a stretch; a lane's are kWarp apart.
+constexpr int kExtents = 4;
+template <class Body>
+__device__ inline void for_each_extent(const Batch& batch, int stretch, Body body) {
+  constexpr int64_t step = kExtents * kWarp;
+  const int64_t each = (batch.count - 1) / (kStretches * step) * step + step, end = (stretch + 1) * each;
+  for (int64_t base = stretch * each; base < end && base < batch.count; base += step) {
+    Extent extents[kExtents];
+#pragma unroll
+    for (int i = 0; i < kExtents; ++i) {
+      const int64_t g = base + i * kWarp + static_cast<int>(threadIdx.x) % kWarp;
+      extents[i] = g < batch.count ? extent_of(batch, g) : Extent{0, 0};
+    }
+    body(extents, base);
+  }
+}
+
+// Calls body(stretch) for the stretches of a warp.
+template <class Body>
+__device__ inline void for_each_stretch(Body body) {
+  constexpr int warps = kTeam / kWarp;
+  for (int s = blockIdx.x * warps + threadIdx.x / kWarp; s < kStretches; s += gridDim.x * warps) body(s);
+}
+
+// The largest end of a group of `smallest` samples and more in each stretch.
+template <class V>
+__global__ void __launch_bounds__(kTeam, 1) find_ends(Call call, uint32_t smallest, Workspace<V> workspace) {
+  if (blockIdx.x == 0 && threadIdx.x == 0) *workspace.tile_count = 0;
+  for_each_stretch([&](int stretch) {
+    uint64_t last = 0;
+    for_each_extent(call.batch, stretch, [&](const Extent(&extents)[kExtents], int64_t) {
+#pragma unroll
+      for (int i = 0; i < kExtents; ++i) {
+        const Extent& extent = extents[i];
+        if (extent.size >= smallest) last = Larger()(last, static_cast<uint64_t>(extent.begin) + extent.size);
+      }
+    });
+    last = WarpTree<kWarp, uint64_t, Larger>(last).all;
+    if (threadIdx.x % kWarp == 0) workspace.ends[stretch] = last;
+  });
+}
+
+// Lists the tiles of all groups of `smallest` samples and more, in any order but a group's one after another. Where
+// offsets fall, a group that begins before an earlier one ends is left out: what is listed lies side by side, so that
+// it has no more tiles than there is room for, and no two tiles share samples.
 template <class V>
 __global__ void __launch_bounds__(kTeam, 1) list_tiles(Call call, uint32_t smallest, Workspace<V> workspace) {
-  const Team<kTeam> team;
-  int64_t slot = 0;
-  uint64_t reached = 0;
-  for (int64_t base = 0; base < call.batch.count; base += kTeam) {
-    const int64_t g = base + team.thread;
-    const Extent extent = g < call.batch.count ? extent_of(call.batch, g) : Extent{0, 0};
-    uint32_t tiles = extent.size >= smallest ? (extent.size - 1) / kTile + 1 : 0;
-    const uint64_t begin = static_cast<uint64_t>(extent.begin), end = tiles ? begin + extent.size : 0;
-    const Parts<uint64_t> ends = team.parts(end, uint64_t{0}, Larger());
-    if (begin < Larger()(reached, ends.before)) tiles = 0;
-    reached = Larger()(reached, ends.all);
-    const Parts<uint32_t> parts = team.parts(tiles, 0u, Add());
-    const int64_t own = slot + parts.before;
-    for (uint32_t t = 0; t < tiles; ++t) workspace.tiles[own + t] = {g, extent.begin, extent.size, t * kTile, own};
-    slot += parts.all;
-  }
-  if (team.thread == 0) *workspace.tile_count = slot;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  for_each_stretch([&](int stretch) {
+    uint64_t reached = 0;
+    for (int s = lane; s < stretch; s += kWarp) reached = Larger()(reached, workspace.ends[s]);
+    reached = WarpTree<kWarp, uint64_t, Larger>(reached).all;
+    for_each_extent(call.batch, stretch, [&](const Extent(&extents)[kExtents], int64_t base) {
+      bool is_any = false;
+#pragma unroll
+      for (int i = 0; i < kExtents; ++i) is_any = is_any || extents[i].size >= smallest;
+      if (!__any_sync(kAllLanes, is_any)) return;
+#pragma unroll 1
+      for (int i = 0; i < kExtents; ++i) {
+        const int64_t g = base + i * kWarp + lane;
+        const Extent extent = g < call.batch.count ? extent_of(call.batch, g) : Extent{0, 0};
+        uint32_t tiles = extent.size >= smallest ? (extent.size - 1) / kTile + 1 : 0;
+        const uint64_t begin = static_cast<uint64_t>(extent.begin), end = tiles ? begin + extent.size : 0;
+        const Parts<uint64_t> ends = WarpTree<kWarp, uint64_t, Larger>(end).down(reached, 0, lane);
+        reached = Larger()(reached, ends.all);
+        if (begin < ends.before) tiles = 0;
+        const Parts<uint32_t> parts = WarpTree<kWarp, uint32_t, Add>(tiles).down(0, 0, lane);
+        if (parts.all == 0) continue;
+        int64_t slot = 0;
+        if (lane == 0) {
+          slot =
+              static_cast<int64_t>(atomicAdd(reinterpret_cast<unsigned long long*>(workspace.tile_count), parts.all));
+        }
+        slot = __shfl_sync(kAllLanes, slot, 0) + parts.before;
+        for (uint32_t left = __ballot_sync(kAllLanes, tiles > 0); left; left &= left - 1) {
+          const int from = __ffs(static_cast<int>(left)) - 1;
+          const uint32_t count = __shfl_sync(kAllLanes, tiles, from), size = __shfl_sync(kAllLanes, extent.size, from);
+          const int64_t its_begin = __shfl_sync(kAllLanes, extent.begin, from),
+                        own = __shfl_sync(kAllLanes, slot, from);
+          for (uint32_t t = lane; t < count; t += kWarp) {
+            workspace.tiles[own + t] = {base + i * kWarp + from, its_begin, size, t * kTile, own};
+          }
+        }
+      }
+    });
+  });
 }
 
 template <class V>
@@ -452,7 +521,10 @@ cudaError_t large_groups(const Call& call, uint32_t smallest, void* memory, Stre
   lay_out(call, static_cast<char*>(memory), workspace);
   const int64_t tiles = most_tiles(call.batch);
   constexpr size_t shelf = Shelf<typename Entries<V>::Entry, kItems>::bytes(kTile);
-  cudaError_t error = launch<list_tiles<V>>(1, kTeam, 0, stream, call, smallest, workspace);
+  const int64_t stretches = std::min<int64_t>(kStretches, (call.batch.count - 1) / (kExtents * kWarp) + 1);
+  const int64_t listing = (stretches - 1) / (kTeam / kWarp) + 1;
+  cudaError_t error = launch<find_ends<V>>(listing, kTeam, 0, stream, call, smallest, workspace);
+  if (error == cudaSuccess) error = launch<list_tiles<V>>(listing, kTeam, 0, stream, call, smallest, workspace);
   if (error == cudaSuccess) error = launch<sort_tiles<V>>(tiles, kTeam, shelf, stream, call, workspace);
   const uint64_t longest = static_cast<uint64_t>(call.batch.offsets.data ? call.batch.samples : call.batch.width);
   for (uint64_t run = kTile; run < longest && error == cudaSuccess; run *= 2) {

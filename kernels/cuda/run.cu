@@ -18,6 +18,7 @@ int64_t largest_group(const Batch& batch) { return batch.offsets.data ? batch.sa
 // where it need not hold more than a float32 for each, else 8.
 bool is_light(const Call& call) { return !is_wide(call.batch.dtype) && call.op != Op::backward; }
 int64_t largest_small(const Call& call) { return is_light(call) ? 512 : 256; }
+int64_t smallest_block(const Call& call) { return is_light(call) ? 1024 : 512; }
 int64_t largest_block(const Call& call) { return is_light(call) ? 8192 : 4096; }
 
 // The room of the small kernel, a power of two: for groups of one size theirs, else twice the mean.
@@ -49,9 +50,14 @@ const char* run(const Call& call, void* workspace, void* stream_pointer) {
     room = room_for_most(call);
     error = run_small(call, room, stream);
   }
-  const int64_t in_block = largest_block(call);
-  if (error == cudaSuccess && largest > room && (ragged || largest <= in_block)) {
-    error = run_block(call, std::min(largest, in_block), static_cast<uint32_t>(room + 1), stream);
+  // The room of a block kernel is that of the groups it takes, but for a factor of two.
+  const int64_t in_block = largest_block(call), most = std::min(largest, in_block);
+  if (ragged || largest <= in_block) {
+    int64_t done = room;
+    for (int64_t size = ragged ? smallest_block(call) : most; error == cudaSuccess && done < most; size *= 2) {
+      if (size > done) error = run_block(call, size, static_cast<uint32_t>(done + 1), stream);
+      done = std::max(done, size);
+    }
   }
   if (error == cudaSuccess && largest > in_block)
     error = run_large(call, static_cast<uint32_t>(in_block + 1), workspace, stream);

@@ -45,16 +45,16 @@ __device__ inline void sort_group(const Team<L>& team, const V (&x)[I], uint32_t
   look_at_neighbours(team, before, rises, group);
 }
 
-// So many blocks a multiprocessor shall hold at least, the most that leave every kernel its registers: of 65,536, 96 a
-// thread for float32 and 8 samples, 128 for 16, 168 for float64 and for gradients.
-template <class V, int I, Op op>
+// So many blocks a multiprocessor shall hold at least, the most that leave every kernel its registers: of 65,536, 80 a
+// thread for float32 in threads of their own, 96 for 8 samples, 128 for 16, 168 for float64 and for gradients.
+template <class V, int I, int L, Op op>
 constexpr int small_blocks() {
-  return op == Op::backward || sizeof(V) == 8 ? 3 : I == 16 ? 4 : 5;
+  return op == Op::backward || sizeof(V) == 8 ? 3 : I == 16 ? 4 : L == 1 ? 6 : 5;
 }
 
 // Groups of more than L * I samples are left alone: another launch does them.
 template <class V, int I, int L, Op op>
-__global__ void __launch_bounds__(kSmallBlock, small_blocks<V, I, op>()) small_groups(Call call) {
+__global__ void __launch_bounds__(kSmallBlock, small_blocks<V, I, L, op>()) small_groups(Call call) {
   using C = std::conditional_t<op == Op::backward, double, V>;
   constexpr int teams = kWarp / L, room = L * I, warps = kSmallBlock / kWarp, buffers = sizeof(V) == 4 ? 2 : 1;
   __shared__ __align__(16) V values_of_warps[buffers][warps][kWarp * I];

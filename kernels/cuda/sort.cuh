@@ -109,10 +109,11 @@ __device__ inline uint32_t sign_to_sort_with(int thread) {
 }
 template <int L, int I>
 __device__ inline void sort_in_warp(float (&e)[I], int thread) {
+  [[maybe_unused]] constexpr int kUnroll = L >= 8 ? 1 : 4;  // longer code would not stay in the caches of instructions
   sort_in_thread(e);
-#pragma unroll
+#pragma unroll kUnroll
   for (int level = 1; 1 << level <= L; ++level) {
-#pragma unroll
+#pragma unroll kUnroll
     for (int bit = level - 1; bit >= 0; --bit) {
 #pragma unroll
       for (int i = 0; i < I; ++i) e[i] = fminf(e[i], -exchange(e[i], 1 << bit));

@@ -113,6 +113,10 @@ T __shfl_down_sync(unsigned mask, T value, int by) {
   const int lane = static_cast<int>(threadIdx.x & 31);
   return __shfl_sync(mask, value, lane + by > 31 ? lane : lane + by);
 }
+inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long value) {
+  return std::atomic_ref(*to).fetch_add(value);
+}
+
 inline unsigned __ballot_sync(unsigned mask, bool is) {
   check_mask(mask);
   const uint64_t* all = cuda_on_cpu::gather_in_warp(is);
