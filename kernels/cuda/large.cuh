@@ -162,20 +162,37 @@ __device__ inline void for_each_tile(const Workspace<V>& workspace, Body body) {
   for (int64_t i = blockIdx.x; i < *workspace.tile_count; i += gridDim.x) body(workspace.tiles[i], i);
 }
 
-template <class V>
-__global__ void __launch_bounds__(kTeam, 1) sort_tiles(Call call, Workspace<V> workspace) {
-  using E = Entries<V>;
-  const Team<kTeam> team;
-  for_each_tile(workspace, [&](const Tile& tile, int64_t) {
-    typename E::Entry e[kItems];
-    const uint32_t size = size_of_tile<V>(tile);
-    sort_in_block<V, false>(team, call.batch, tile.begin + tile.first, size, dynamic_shared(), e);
+// Writes the entries that a block has by rank, through its shelf.
+template <int L, int I, class Entry, class Shelf, class Map>
+__device__ inline void write_entries(const Entry (&e)[I], uint32_t size, const Shelf& shelf, Entry* to, Map map) {
+  __syncthreads();
 #pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      const uint32_t rank = team.thread * kItems + i;
-      if (rank < size) workspace.entries[tile.begin + tile.first + rank] = E::moved(e[i], tile.first);
-    }
-    team.sync();
+  for (int i = 0; i < I; ++i) shelf.put(threadIdx.x * I + i, e[i]);
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < I; ++i) {
+    const uint32_t rank = i * L + threadIdx.x;
+    if (rank < size) to[rank] = map(shelf.get(rank));
+  }
+  __syncthreads();
+}
+
+// Threads that sort a tile: they have 16 samples each where these are float32.
+template <class V>
+constexpr int kSorters = sizeof(V) == 4 ? kTile / 16 : kTeam;
+
+template <class V>
+__global__ void __launch_bounds__(kSorters<V>, 512 / kSorters<V>) sort_tiles(Call call, Workspace<V> workspace) {
+  using E = Entries<V>;
+  constexpr int L = kSorters<V>, I = kTile / L;
+  const Team<L> team;
+  for_each_tile(workspace, [&](const Tile& tile, int64_t) {
+    typename E::Entry e[I];
+    const uint32_t size = size_of_tile<V>(tile), first = tile.first;
+    sort_in_block<V, false>(team, call.batch, tile.begin + first, size, dynamic_shared(), e);
+    write_entries<L>(e, size, Shelf<typename E::Entry, I>(dynamic_shared(), kTile),
+                     workspace.entries + tile.begin + first,
+                     [&](const typename E::Entry& entry) { return E::moved(entry, first); });
   });
 }
 
@@ -210,17 +227,12 @@ __global__ void __launch_bounds__(kTeam, 1) merge_tiles(Workspace<V> workspace, 
     }
     team.sync();
     const uint32_t rank = team.thread * kItems;
-    if (rank < size) {
-      Entry e[kItems];
-      merge_on_shelf<kItems>(shelf, 0, a_count, a_count, size - a_count, rank, e);
-#pragma unroll
-      for (int i = 0; i < kItems; ++i) {
-        if (rank + i >= size) break;
-        if constexpr (sizeof(V) == 8) e[i].sample = source(e[i].sample).sample;
-        workspace.spare[tile.begin + tile.first + rank + i] = e[i];
-      }
-    }
-    team.sync();
+    Entry e[kItems];
+    if (rank < size) merge_on_shelf<kItems>(shelf, 0, a_count, a_count, size - a_count, rank, e);
+    write_entries<kTeam>(e, size, shelf, workspace.spare + tile.begin + tile.first, [&](Entry entry) {
+      if constexpr (sizeof(V) == 8) entry.sample = source(entry.sample).sample;
+      return entry;
+    });
   });
 }
 
@@ -257,6 +269,12 @@ struct TileRanks {
 template <class T, class Op, class At>
 __device__ inline Parts<T> parts_of_tiles(const Team<kTeam>& team, const Tile& tile, T neutral, Op op, At at) {
   const uint32_t tiles = (tile.size - 1) / kTile + 1, own = tile.first / kTile;
+  if (tiles <= kWarp) {  // every warp by itself
+    const uint32_t t = Team<kTeam>::lane();
+    const Parts<T> inner =
+        WarpTree<kWarp, T, Op>(t < tiles ? at(tile.slot + t) : neutral).down(neutral, neutral, static_cast<int>(t));
+    return {broadcast_in_warp(inner.before, own), broadcast_in_warp(inner.after, own), inner.all};
+  }
   Parts<T> parts{neutral, neutral, neutral};
   for (uint32_t turn = 0; turn < tiles; turn += kTeam) {
     const uint32_t t = turn + team.thread;
@@ -405,12 +423,24 @@ __global__ void __launch_bounds__(kTeam, 1) share_results(Call call, Workspace<V
     const auto* entries = workspace.entries + tile.begin;
     const uint32_t n = workspace.present[number], end = tile.first + size_of_tile<V>(tile);
     const uint32_t k = clamp_k(k_of(call.batch, tile.group), n, call.form);
-    for (uint32_t rank = tile.first + threadIdx.x; rank < end; rank += kTeam) {
-      V y = 0;
-      if (rank < n && k > 0) {
-        y = static_cast<V>(workspace.h[tile.begin + first_of_value<V>(entries, rank, E::value(entries[rank]))]);
+    const double* h = workspace.h + tile.begin;
+    typename E::Entry e[kItems], before[kItems];
+    double y[kItems];
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {  // all at once, though few are tied
+      const uint32_t wanted = tile.first + i * kTeam + threadIdx.x, rank = wanted < end ? wanted : end - 1;
+      e[i] = entries[rank];
+      before[i] = entries[rank > 0 ? rank - 1 : 0];
+      y[i] = rank < n ? h[rank] : 0.0;
+    }
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {
+      const uint32_t rank = tile.first + i * kTeam + threadIdx.x;
+      if (rank >= end) break;
+      if (rank > 0 && rank < n && E::value(e[i]) == E::value(before[i])) {
+        y[i] = h[first_of_value<V>(entries, rank, E::value(e[i]))];
       }
-      store_element(call.out, call.batch.dtype, tile.begin + E::sample(entries[rank]), y);
+      store_element(call.out, call.batch.dtype, tile.begin + E::sample(e[i]), k > 0 ? static_cast<V>(y[i]) : V(0));
     }
   });
 }
@@ -525,7 +555,7 @@ cudaError_t large_groups(const Call& call, uint32_t smallest, void* memory, Stre
   const int64_t listing = (stretches - 1) / (kTeam / kWarp) + 1;
   cudaError_t error = launch<find_ends<V>>(listing, kTeam, 0, stream, call, smallest, workspace);
   if (error == cudaSuccess) error = launch<list_tiles<V>>(listing, kTeam, 0, stream, call, smallest, workspace);
-  if (error == cudaSuccess) error = launch<sort_tiles<V>>(tiles, kTeam, shelf, stream, call, workspace);
+  if (error == cudaSuccess) error = launch<sort_tiles<V>>(tiles, kSorters<V>, shelf, stream, call, workspace);
   const uint64_t longest = static_cast<uint64_t>(call.batch.offsets.data ? call.batch.samples : call.batch.width);
   for (uint64_t run = kTile; run < longest && error == cudaSuccess; run *= 2) {
     error = launch<merge_tiles<V>>(tiles, kTeam, shelf, stream, workspace, run);

@@ -119,6 +119,7 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, I, L, op>()) smal
       Extent extent = extent_of(batch, is_group ? g : batch.count - 1);
       if (!is_group) extent = {extent.begin + extent.size, 0};
       is_large = extent.size > static_cast<uint32_t>(room);
+      if (__all_sync(kAllLanes, is_large || !is_group)) continue;
       origin = extent.begin;
       size = is_large ? 0 : extent.size;
       begin = __shfl_sync(kAllLanes, extent.begin, 0);

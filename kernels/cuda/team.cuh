@@ -31,6 +31,17 @@ __device__ inline Pair exchange(const Pair& value, int lanes) {
   return {exchange(value.high, lanes), exchange(value.low, lanes)};
 }
 
+template <class T>
+__device__ inline T broadcast_in_warp(const T& value, int lane) {
+  if constexpr (std::is_same_v<T, Pair>) {
+    return {__shfl_sync(kAllLanes, value.high, lane), __shfl_sync(kAllLanes, value.low, lane)};
+  } else if constexpr (std::is_same_v<T, uint64_t>) {
+    return static_cast<uint64_t>(__shfl_sync(kAllLanes, static_cast<unsigned long long>(value), lane));
+  } else {
+    return __shfl_sync(kAllLanes, value, lane);
+  }
+}
+
 struct Add {
   template <class T>
   __device__ T operator()(const T& a, const T& b) const {
@@ -305,18 +316,6 @@ struct Team {
   }
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
-
- private:
-  template <class T>
-  __device__ static T broadcast_in_warp(T value, int lane) {
-    if constexpr (std::is_same_v<T, Pair>) {
-      return {__shfl_sync(kAllLanes, value.high, lane), __shfl_sync(kAllLanes, value.low, lane)};
-    } else if constexpr (std::is_same_v<T, uint64_t>) {
-      return static_cast<uint64_t>(__shfl_sync(kAllLanes, static_cast<unsigned long long>(value), lane));
-    } else {
-      return __shfl_sync(kAllLanes, value, lane);
-    }
-  }
 };
 
 }  // namespace pkpo::cuda
