@@ -3,8 +3,8 @@
 For every kind of kernel that does a group in one launch: the instructions that a thread issues for each of its samples, by
 what they are for and by the units that execute them, counted in the code that nvcc makes (needs nvcc, but no GPU); the bytes
 that have to move; and which of them is the limit on an H200. Shared memory that is accessed in the samples' order, or where
-runs are merged, takes as many turns as lanes meet on a bank by chance. For larger groups the bytes. A prediction, written
-before a GPU has measured anything: what a GPU measures tests it. Writes bench/results/estimate_sm90.txt.
+runs are merged, takes as many turns as lanes meet on a bank by chance. For larger groups the bytes. A limit of throughput:
+what waits of its own add is measured (bench/gpu.py). Writes bench/results/estimate_sm90.txt.
 
 Counted is the way that a call usually takes: transform of float32, loo-1 with k >= 2, groups of one size that fill their
 teams, no absent samples, no ties, no infinite rewards, keys that 32 bits tell apart. It is the shortest way through the
@@ -184,6 +184,11 @@ def way_of(code, threads, items, ties):
     put = code.find("STS", line("group.cuh", "to[group.sample[i]] = group.x[i]"))
     store = code.find("STG", line("group.cuh", "store(4 * (i * threads"))
     stages = [load]
+    if threads >= 8:  # the sort's levels and the exchanges of each are loops
+        exchanging = code.find("SHFL", line("sort.cuh", "e[i] = fminf(e[i], -exchange"))
+        merging = code.find("FMNMX", line("sort.cuh", "merge_in_thread<I>(e)"))
+        for level in range(1, round(math.log2(min(threads, 32))) + 1):
+            stages += [{min(exchanging)}] * level + [{min(merging)}]
     if ties:
         stages.append(code.find(None, line("sort.cuh", "any |= is_wrong(x[i - 1]")))
     for merge in range(max(0, int(math.log2(threads / 32)))):

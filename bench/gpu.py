@@ -4,12 +4,11 @@ bench gpu.
 Peers: torch's own ops (sort, gather, cumsum, scatter), eager and compiled; ``torch.sort`` of the values alone; a copy of
 them on the device; ``torch.neg`` of them; CUB's segmented sort, where there is nvcc; the loop over prompts in NumPy. Bulk
 sizes are timed by events around calls that take turns, with inputs that together exceed the cache; small ones as replays of
-a captured graph. Writes bench/results/<gpu>.json and .png.
+a captured graph. Writes bench/results/<gpu>.json, .md and .png.
 """
 
 import contextlib
 import ctypes
-import json
 import math
 import re
 import shutil
@@ -265,6 +264,43 @@ def picture(results, path):
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
+def words_and_rows(results):
+    """Of bench/results/<gpu>.md."""
+    about = results["machine"]
+    graph, eager = results["training"]["graph"], results["training"]["eager"]
+    kernel, neg = graph["op"]["median"], graph["torch.neg"]["median"]
+    call, fastest = eager["op"]["median"], min(eager[name]["median"] for name in ("torch", "torch compiled"))
+    words = (
+        f"`make gpu`: {about['gpu']}, driver {about['driver']}, torch {about['versions']['torch']}, Triton "
+        f"{about['versions']['triton']}, commit {about['commit']}; float32, 256 MB in groups of n; medians, times over that of "
+        "a copy of the rewards on the device.\n\n"
+        f"1,024 groups of 16: {1e6 * kernel:.2f} us in a CUDA graph, {kernel / neg:.2f} times `torch.neg`; an eager call "
+        f"{1e6 * call:.1f} us, {call / fastest:.3f} of the faster one of torch's own ops, eager and compiled.\n"
+    )
+    columns = ("op", "backward", "grouped", "Triton", "CUB", "torch.sort", "torch compiled", "torch")
+    titles = (
+        "op",
+        "backward",
+        "grouped",
+        "on Triton",
+        "CUB's sort alone",
+        "`torch.sort` alone",
+        "torch's ops compiled",
+    )
+    rows = [f"| n | {' | '.join((*titles, 'eager'))} |", "|---" * (len(columns) + 1) + "|"]
+    for n, row in results["bulk"].items():
+        over = [f"{row[name]['median'] / row['copy']['median']:.3g}" if name in row else "" for name in columns]
+        rows.append(f"| {int(n):,} | {' | '.join(over)} |")
+    return words, rows
+
+
+def write(results):
+    name = re.sub(r"[^a-z0-9]+", "_", results["machine"]["gpu"].lower())
+    content = {key: value for key, value in results.items() if key != "machine"}
+    report.write(name, results["machine"], content, *words_and_rows(results))
+    picture(results, report.RESULTS / f"{name}.png")
+
+
 def main():
     quick = report.options(__doc__, "fewer rounds and sizes").parse_args().quick
     if not torch.cuda.is_available():
@@ -284,10 +320,7 @@ def main():
     results["growth"] = growth(rounds)
     print(table(results))
     if not quick:
-        path = report.RESULTS / (re.sub(r"[^a-z0-9]+", "_", results["machine"]["gpu"].lower()) + ".json")
-        path.write_text(json.dumps(results, indent=1) + "\n")
-        picture(results, path.with_suffix(".png"))
-        print(f"Written: {path} and {path.with_suffix('.png').name}")
+        write(results)
 
 
 if __name__ == "__main__":

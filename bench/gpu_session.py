@@ -41,12 +41,12 @@ def phases():
     yield [Step("benchmark", [python, "-m", "bench.gpu"], 300)]
     checks = [
         tests("cuda", "gpu", "transform", "grouped", "gradients", "promises", "errors"),
-        tests("triton", "transform", "grouped", "gradients"),
+        tests("triton", "gradients"),
     ]
     sanitizer = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     for tool in ("memcheck", "racecheck"):
         command = [sanitizer, "--tool", tool, "--error-exitcode", "1", python, "tests/gpu_calls.py"]
-        checks.append(Step(tool, command if sanitizer else [], 240))
+        checks.append(Step(tool, command if sanitizer else [], 150))
     yield checks
 
 
@@ -54,7 +54,7 @@ def tests(backend, *names):
     command = [sys.executable, "-m", "pytest", "-q", *(f"tests/test_{name}.py" for name in names)]
     if importlib.util.find_spec("xdist"):
         command += ["-n", str(max(1, min(6, os.cpu_count() // 2)))]
-    return Step(f"tests of {backend}", command, 240, {"PKPO_TEST_BACKENDS": backend})
+    return Step(f"tests of {backend}", command, 150, {"PKPO_TEST_BACKENDS": backend})
 
 
 def run(steps):

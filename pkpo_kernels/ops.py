@@ -72,24 +72,31 @@ def choose_form_by_type(packet, name: str) -> None:
     tensors = _SCHEMAS[name][0].count("Tensor")
     by_schema, tensor_k, grouped = packet._op, packet.tensor_k, packet.grouped
 
+    def of_no_form(args, keywords):
+        kinds = [type(a).__name__ for a in args] + [f"{word}={type(a).__name__}" for word, a in keywords.items()]
+        return RuntimeError(f"pkpo::{name}: arguments must be {_FORMS[name]}, got ({', '.join(kinds)})")
+
     def call(*args, **keywords):
+        # For None torch hands on an undefined tensor, of which its own functions crash before 2.13.
+        if name in _FORMS:
+            for argument in (*args, *keywords.values()):
+                if argument is None:
+                    raise of_no_form(args, keywords)
         count = len(args) - tensors  # of offsets and k
         if count == 1:
             if isinstance(args[-1], Tensor) and "k" not in keywords:
                 return tensor_k(*args, **keywords)
         elif count == 2:
-            if isinstance(args[-1], Tensor) and args[-2] is not None:
+            if isinstance(args[-1], Tensor):
                 return grouped(*args, **keywords)
         elif "k" in keywords and "offsets" not in keywords and isinstance(keywords["k"], Tensor):
             return tensor_k(*args, **keywords)
         try:
             return by_schema(*args, **keywords)
         except Exception as error:
-            kinds = [type(a).__name__ for a in args] + [f"{word}={type(a).__name__}" for word, a in keywords.items()]
-            found_none = "Declaration: pkpo::" in str(error) or any(kind.endswith("NoneType") for kind in kinds)
-            if name not in _FORMS or not found_none:
+            if name not in _FORMS or "Declaration: pkpo::" not in str(error):
                 raise
-        raise RuntimeError(f"pkpo::{name}: arguments must be {_FORMS[name]}, got ({', '.join(kinds)})")
+        raise of_no_form(args, keywords)
 
     packet._op = call
 

@@ -1,8 +1,9 @@
 // Sorting in registers: I entries a thread by a network, then bitonic merges across the lanes of a warp, then merges by
 // merge path (Green, McColl and Bader, 2012) through shared memory across the warps of a block.
 //
-// Cost, I = 8, in compare-exchanges an entry: 19/8 in a thread, then for every doubling to s threads log2(s) exchanges
-// with other lanes and 3/2 more in the thread. A merge across warps reads an entry once or twice and writes it once.
+// Cost in compare-exchanges an entry: 19/8 in a thread that has 8, 60/16 in one that has 16; then for every doubling to s
+// threads log2(s) exchanges with other lanes and log2(I)/2 more in the thread. A merge across warps reads an entry once
+// or twice and writes it once.
 #pragma once
 
 #include "cuda/keys.cuh"
@@ -122,7 +123,7 @@ __device__ inline void sort_in_warp(float (&e)[I], int thread) {
 #pragma unroll
       for (int i = 0; i < I; ++i) e[i] *= sign;
     }
-    merge_in_thread(e);
+    merge_in_thread<I>(e);
   }
 }
 
