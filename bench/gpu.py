@@ -272,10 +272,10 @@ def words_and_rows(results):
     call, fastest = eager["op"]["median"], min(eager[name]["median"] for name in ("torch", "torch compiled"))
     words = (
         f"`make gpu`: {about['gpu']}, driver {about['driver']}, torch {about['versions']['torch']}, Triton "
-        f"{about['versions']['triton']}, commit {about['commit']}; float32, 256 MB in groups of n; medians, times over that of "
-        "a copy of the rewards on the device.\n\n"
+        f"{about['versions']['triton']}, commit {about['commit']}; float32, 256 MB in groups of n; medians, times over "
+        "that of a copy of the rewards on the device.\n\n"
         f"1,024 groups of 16: {1e6 * kernel:.2f} us in a CUDA graph, {kernel / neg:.2f} times `torch.neg`; an eager call "
-        f"{1e6 * call:.1f} us, {call / fastest:.3f} of the faster one of torch's own ops, eager and compiled.\n"
+        f"{1e6 * call:.1f} us, {call / fastest:.3f} of the faster one of torch's own ops, eager and compiled."
     )
     columns = ("op", "backward", "grouped", "Triton", "CUB", "torch.sort", "torch compiled", "torch")
     titles = (

@@ -1,6 +1,6 @@
-// Groups of more than 4,096 samples, over the whole device: tiles of 4,096 sorted by a block each, merged by merge
-// path, twice as long every round; then weighed in passes over the tiles, each of which needs a number a tile of the
-// pass before.
+// Groups of more samples than a block has room for, over the whole device: tiles of 4,096 sorted by a block each,
+// merged by merge path, twice as long every round; then weighed in passes over the tiles, each of which needs a number
+// a tile of the pass before.
 //
 // Cost, float32: 8 bytes written a sample to begin with, 16 moved a round, 8 read in each of the passes that follow
 // (products of the weights, sums, results). Nothing waits for the host: how many tiles there are is known on the device

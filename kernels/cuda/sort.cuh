@@ -1,9 +1,9 @@
 // Sorting in registers: I entries a thread by a network, then bitonic merges across the lanes of a warp, then merges by
 // merge path (Green, McColl and Bader, 2012) through shared memory across the warps of a block.
 //
-// Cost in compare-exchanges an entry: 19/8 in a thread that has 8, 60/16 in one that has 16; then for every doubling to s
-// threads log2(s) exchanges with other lanes and log2(I)/2 more in the thread. A merge across warps reads an entry once
-// or twice and writes it once.
+// Cost in compare-exchanges an entry: 19/8 in a thread that has 8, 60/16 in one that has 16; then for every doubling to
+// s threads log2(s) exchanges with other lanes and log2(I)/2 more in the thread. A merge across warps reads an entry
+// once or twice and writes it once.
 #pragma once
 
 #include "cuda/keys.cuh"
