@@ -28,11 +28,13 @@ LIMITS = {
     "small_groupsIfLi4": (96, 14 * 1024),
     "small_groupsIdLi4": (96, 14 * 1024),
     "small_groups": (168, 28 * 1024),
-    "block_groups": (128, 5 * 1024),
+    "block_groups": (128, 6 * 1024),
     "finish_tiles": (128, 1024),
     "scan_gradients": (128, 1024),
     "sum_tiles": (104, 1024),
     "sort_tiles": (128, 1024),
+    "merge_tilesIf": (64, 1024),
+    "merge_tilesId": (104, 1024),
     "": (64, 1024),  # the other passes over tiles
 }
 

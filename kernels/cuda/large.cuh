@@ -199,7 +199,7 @@ __global__ void __launch_bounds__(kSorters<V>, 512 / kSorters<V>) sort_tiles(Cal
 // Runs of `run` samples, sorted, become runs of twice as many. A tile is written from two stretches of its two runs,
 // which are merged in shared memory.
 template <class V>
-__global__ void __launch_bounds__(kTeam, 1) merge_tiles(Workspace<V> workspace, uint64_t run) {
+__global__ void __launch_bounds__(kTeam, sizeof(V) == 4 ? 2 : 1) merge_tiles(Workspace<V> workspace, uint64_t run) {
   using E = Entries<V>;
   using Entry = typename E::Entry;
   __shared__ uint32_t split[2];
@@ -417,30 +417,34 @@ __device__ inline uint32_t first_of_value(const typename Entries<V>::Entry* entr
 
 // Equal rewards get the result of the first of them.
 template <class V>
-__global__ void __launch_bounds__(kTeam, 1) share_results(Call call, Workspace<V> workspace) {
+__global__ void __launch_bounds__(kTeam, 2) share_results(Call call, Workspace<V> workspace) {
   using E = Entries<V>;
   for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
     const auto* entries = workspace.entries + tile.begin;
     const uint32_t n = workspace.present[number], end = tile.first + size_of_tile<V>(tile);
     const uint32_t k = clamp_k(k_of(call.batch, tile.group), n, call.form);
     const double* h = workspace.h + tile.begin;
-    typename E::Entry e[kItems], before[kItems];
-    double y[kItems];
+    constexpr int kAtOnce = 4;  // read at once, though few are tied
+#pragma unroll 1
+    for (uint32_t from = tile.first; from < end; from += kAtOnce * kTeam) {
+      typename E::Entry e[kAtOnce], before[kAtOnce];
+      double y[kAtOnce];
 #pragma unroll
-    for (int i = 0; i < kItems; ++i) {  // all at once, though few are tied
-      const uint32_t wanted = tile.first + i * kTeam + threadIdx.x, rank = wanted < end ? wanted : end - 1;
-      e[i] = entries[rank];
-      before[i] = entries[rank > 0 ? rank - 1 : 0];
-      y[i] = rank < n ? h[rank] : 0.0;
-    }
-#pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      const uint32_t rank = tile.first + i * kTeam + threadIdx.x;
-      if (rank >= end) break;
-      if (rank > 0 && rank < n && E::value(e[i]) == E::value(before[i])) {
-        y[i] = h[first_of_value<V>(entries, rank, E::value(e[i]))];
+      for (int i = 0; i < kAtOnce; ++i) {
+        const uint32_t wanted = from + i * kTeam + threadIdx.x, rank = wanted < end ? wanted : end - 1;
+        e[i] = entries[rank];
+        before[i] = entries[rank > 0 ? rank - 1 : 0];
+        y[i] = rank < n ? h[rank] : 0.0;
       }
-      store_element(call.out, call.batch.dtype, tile.begin + E::sample(e[i]), k > 0 ? static_cast<V>(y[i]) : V(0));
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const uint32_t rank = from + i * kTeam + threadIdx.x;
+        if (rank >= end) break;
+        if (rank > 0 && rank < n && E::value(e[i]) == E::value(before[i])) {
+          y[i] = h[first_of_value<V>(entries, rank, E::value(e[i]))];
+        }
+        store_element(call.out, call.batch.dtype, tile.begin + E::sample(e[i]), k > 0 ? static_cast<V>(y[i]) : V(0));
+      }
     }
   });
 }
