@@ -9,7 +9,6 @@ a captured graph. Writes bench/results/<gpu>.json, .md and .png.
 
 import contextlib
 import ctypes
-import math
 import re
 import shutil
 import subprocess
@@ -217,28 +216,10 @@ def machine():
     return {"gpu": torch.cuda.get_device_name(), "driver": driver} | described("triton")
 
 
-def table(results):
-    lines = [f"{'n':>9}{'GB/s':>8}{'of copy':>9}{'/ sort':>8}{'/ torch':>9}{'backward':>10}{'grouped':>9}{'Triton':>8}"]
-    for n, row in results["bulk"].items():
-        op, samples = row["op"]["median"], max(1, BULK_BYTES // 4 // int(n)) * int(n)
-        ratios = [op / row[name]["median"] for name in ("copy", "torch.sort")]
-        ratios.append(op / min(row["torch"]["median"], row["torch compiled"]["median"]))
-        more = [row[name]["median"] / op if name in row else math.nan for name in ("backward", "grouped", "Triton")]
-        lines.append(
-            f"{n:>9}{8e-9 * samples / op:>8.0f}{ratios[0]:>9.2f}{ratios[1]:>8.2f}{ratios[2]:>9.3f}"
-            f"{more[0]:>10.2f}{more[1]:>9.2f}{more[2]:>8.2f}"
-        )
-    graph, eager = results["training"]["graph"], results["training"]["eager"]
-    ratio = graph["op"]["median"] / graph["torch.neg"]["median"]
-    lines.append(f"1,024 x 16 in a graph: {1e6 * graph['op']['median']:.2f} us, {ratio:.2f} x torch.neg")
+def growth_lines(results):
     for shape, row in results["growth"].items():
         op, neg = row["op"]["median"], row["torch.neg"]["median"]
-        lines.append(f"{shape:>14} in a graph: {1e9 * op / row['samples']:.4g} ns a sample, {op / neg:.2f} x torch.neg")
-    fastest = min(eager[name]["median"] for name in ("torch", "torch compiled"))
-    lines.append(
-        f"1,024 x 16 eager: {1e6 * eager['op']['median']:.2f} us, {eager['op']['median'] / fastest:.3f} of torch's"
-    )
-    return "\n".join(lines)
+        yield f"{shape:>14} in a graph: {1e9 * op / row['samples']:.4g} ns a sample, {op / neg:.2f} x torch.neg"
 
 
 def picture(results, path):
@@ -277,19 +258,21 @@ def words_and_rows(results):
         f"1,024 groups of 16: {1e6 * kernel:.2f} us in a CUDA graph, {kernel / neg:.2f} times `torch.neg`; an eager call "
         f"{1e6 * call:.1f} us, {call / fastest:.3f} of the faster one of torch's own ops, eager and compiled."
     )
-    columns = ("op", "backward", "grouped", "Triton", "CUB", "torch.sort", "torch compiled", "torch")
-    titles = (
-        "op",
-        "backward",
-        "grouped",
-        "on Triton",
-        "CUB's sort alone",
-        "`torch.sort` alone",
-        "torch's ops compiled",
-    )
-    rows = [f"| n | {' | '.join((*titles, 'eager'))} |", "|---" * (len(columns) + 1) + "|"]
+    columns = {
+        "op": "op",
+        "backward": "backward",
+        "grouped": "grouped",
+        "on Triton": "Triton",
+        "CUB's sort alone": "CUB",
+        "`torch.sort` alone": "torch.sort",
+        "torch's ops compiled": "torch compiled",
+        "eager": "torch",
+    }
+    rows = [f"| n | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for n, row in results["bulk"].items():
-        over = [f"{row[name]['median'] / row['copy']['median']:.3g}" if name in row else "" for name in columns]
+        over = [
+            f"{row[name]['median'] / row['copy']['median']:.3g}" if name in row else "" for name in columns.values()
+        ]
         rows.append(f"| {int(n):,} | {' | '.join(over)} |")
     return words, rows
 
@@ -318,7 +301,8 @@ def main():
         torch.cuda.empty_cache()
     results["training"] = training(rounds)
     results["growth"] = growth(rounds)
-    print(table(results))
+    words, rows = words_and_rows(results)
+    print(words, *rows, *growth_lines(results), sep="\n")
     if not quick:
         write(results)
 

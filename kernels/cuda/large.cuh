@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kTeam, 1) list_tiles(Call call, uint32_t small
       for (int i = 0; i < kExtents; ++i) is_any = is_any || extents[i].size >= smallest;
       if (!__any_sync(kAllLanes, is_any)) return;
 #pragma unroll 1
-      for (int i = 0; i < kExtents; ++i) {
+      for (int i = 0; i < kExtents; ++i) {  // read again: not unrolled, the extents would be in local memory
         const int64_t g = base + i * kWarp + lane;
         const Extent extent = g < call.batch.count ? extent_of(call.batch, g) : Extent{0, 0};
         uint32_t tiles = extent.size >= smallest ? (extent.size - 1) / kTile + 1 : 0;
