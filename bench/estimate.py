@@ -179,10 +179,10 @@ def way_of(code, threads, items, ties):
     if threads <= 32:
         load = code.find("LDGSTS", line("small.cuh", "copy_ahead(to"))
     else:
-        load = code.find("LDG", line("group.cuh", "load(4 * (i * threads"))
+        load = code.find("LDG", line("rows.cuh", "word[i] = reinterpret_cast<const uint4*>(start)"))
     scan = code.find("FMUL", line("group.cuh", "scan_any(team, c, group.x"), line("scan.cuh", "coefficient[i] *="))
     put = code.find("STS", line("group.cuh", "to[group.sample[i]] = group.x[i]"))
-    store = code.find("STG", line("group.cuh", "store(4 * (i * threads"))
+    store = code.find("STG", line("rows.cuh", "store(start + 4 * (i * threads"))
     stages = [load]
     if threads >= 8:  # the sort's levels and the exchanges of each are loops
         exchanging = code.find("SHFL", line("sort.cuh", "e[i] = fminf(e[i], -exchange"))
@@ -190,7 +190,7 @@ def way_of(code, threads, items, ties):
         for level in range(1, round(math.log2(min(threads, 32))) + 1):
             stages += [{min(exchanging)}] * level + [{min(merging)}]
     if ties:
-        stages.append(code.find(None, line("sort.cuh", "any |= is_wrong(x[i - 1]")))
+        stages.append(code.find(None, line("sort.cuh", "any |= x[i - 1] > x[i]")))
     for merge in range(max(0, int(math.log2(threads / 32)))):
         merging = line("block.cuh", "merge_warps<L>(e")
         stages.append(code.find("STS", merging, line("sort.cuh", "shelf.put(thread * I + i")))
@@ -210,18 +210,18 @@ def count(code, way, items):
     """Instructions a sample: by what they are for, and by the unit that limits them."""
     parts = {
         line("small.cuh", "fetch(tile + step"): "rows in",
-        line("block.cuh", "load_chunk<L, I>(batch"): "rows in",
-        line("small.cuh", "store_chunk<kWarp, I>(values"): "rows out",
-        line("block.cuh", "store_chunk<L, I>(values"): "rows out",
+        line("block.cuh", "load_row<L, I>(batch"): "rows in",
+        line("small.cuh", "store_row<kWarp, I>(values"): "rows out",
+        line("block.cuh", "store_row<L, I>(values"): "rows out",
         line("block.cuh", "merge_warps<L>(e"): "merge",
         line("block.cuh", "sort_in_block<V, Memory::narrow>(team"): "sort in warps",
-        line("small.cuh", "sort_group<I, L>(team"): "sort",
+        line("warp.cuh", "sort_group(team, x, place.first"): "sort",
         line("group.cuh", "scan_any(team, c, group.x"): "scan",
-        line("small.cuh", "put_results(team, group, shape"): "put",
+        line("warp.cuh", "put_results(team, group, shape"): "put",
         line("block.cuh", "put_results(team, group, shape"): "put",
     }
     at_random = {
-        line("small.cuh", "value[i] = values[sample[i]]"),
+        line("warp.cuh", "value[i] = values[sample[i]]"),
         line("block.cuh", "value[i] = values[sample[i]]"),
         line("group.cuh", "to[group.sample[i]] = group.x[i]"),
         line("sort.cuh", "if (less(b(diagonal"),

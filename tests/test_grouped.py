@@ -1,6 +1,7 @@
 """Ragged groups, absent samples and a k of its own for every group, against exact arithmetic."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import oracle
 import pytest
@@ -100,6 +101,27 @@ def test_gradient_of_ragged_groups(backend, form):
         exact = oracle.gradient(group, incoming, int(k[g]), form)
         scale = Fraction(sum(map(abs, [incoming] if form == "max_at_k" else incoming))) + 1
         assert not exact or relative_error_of(gx[begin:end], exact, scale=scale) <= 1e-13
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.bool, torch.int8, torch.int32])
+@every_backend
+def test_wherever_the_rows_begin(backend, dtype):
+    """Rows that begin between two multiples of 16 bytes, of groups of one size and of several: the same bits."""
+    backend = BACKENDS[backend]
+    for n in (3, 16, 64, 100, 700):
+        generator = torch.Generator().manual_seed(n)
+        rows = torch.randint(-9 if dtype.is_signed else 0, 9, (9, n), generator=generator).to(dtype)
+        lengths = torch.randint(0, n + 1, (9,), generator=generator)
+        offsets, k = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)), torch.tensor(2)
+        flat = rows.flatten()[: int(offsets[-1])]
+        dense, ragged = backend.transform(rows, 2), backend.transform(flat, offsets, k)
+        for begin, end in pairwise(offsets.tolist()):
+            if end - begin >= 2:
+                assert identical(backend.transform(flat[begin:end].clone(), 2), ragged[begin:end])
+        for shift in (1, 2, 3, 5, 8, 15):
+            moved = torch.cat([torch.zeros(shift, dtype=dtype), rows.flatten()])[shift:]
+            assert identical(backend.transform(moved.view(9, n), 2), dense)
+            assert identical(backend.transform(moved[: len(flat)], offsets, k), ragged)
 
 
 @every_backend

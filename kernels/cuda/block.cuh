@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/group.cuh"
+#include "cuda/rows.cuh"
 
 namespace pkpo::cuda {
 
@@ -12,7 +13,8 @@ struct BlockMemory {
   using C = std::conditional_t<op == Op::backward, double, V>;
   static constexpr bool narrow = L * I > 4096;
   static constexpr size_t shelf = Shelf<typename Entries<V>::Entry, I, narrow>::bytes(L * I);
-  static constexpr size_t results = op == Op::backward ? sizeof(double) * (L * I + 1) : sizeof(V) * L * I;
+  static constexpr size_t results =
+      op == Op::backward ? sizeof(double) * (L * I + kPlaces) : sizeof(V) * (L * I + kPlaces);
   static constexpr size_t samples = (results + 15) / 16 * 16, end = samples + sizeof(uint16_t) * L * I;
   static constexpr size_t weights = ((shelf > end ? shelf : end) + 15) / 16 * 16;
   static constexpr size_t all = weights + sizeof(C) * L * I;
@@ -27,11 +29,13 @@ __device__ inline void sort_in_block(const Team<L>& team, const Batch& batch, in
   const uint32_t warp = computed_here(team.thread) / kWarp;
   const Team<kWarp> of_warp;
   V* values = static_cast<V*>(memory);
-  load_chunk<L, I>(batch.rewards, batch.dtype, begin, static_cast<int>(size), values, team.thread);
+  const int place = place_of(batch.rewards, batch.dtype, begin);
+  load_row<L, I>(batch.rewards, batch.dtype, begin, place, static_cast<int>(size), values, team.thread);
+  values += place;
   __syncthreads();
   constexpr uint32_t of_a_warp = kWarp * I;
   const uint32_t first = warp * of_a_warp, last = size > first ? size - first : 0;
-  const bool is_full = last >= of_a_warp;
+  const bool is_full = last >= of_a_warp && place % 4 == 0;  // else 16 bytes at once do not lie as they must
   const auto values_at = [&](const uint32_t (&sample)[I], V(&value)[I]) {
     if (is_full) {
 #pragma unroll
@@ -46,9 +50,10 @@ __device__ inline void sort_in_block(const Team<L>& team, const Batch& batch, in
   get_samples(of_warp, is_full, values + first, values + first, last, x);
   bool sorted = false;
   if constexpr (sizeof(V) == 4) {
-    V before;
+    V before, top;
     bool rises;
-    sorted = sort_by_short_keys(of_warp, x, first, values_at, value, sample, before, rises);
+    const uint32_t there = last < of_a_warp ? last : of_a_warp;
+    sorted = sort_by_short_keys(of_warp, x, first, is_full, there, values_at, value, sample, before, top, rises);
   } else {
 #pragma unroll
     for (int i = 0; i < I; ++i) {
@@ -58,12 +63,13 @@ __device__ inline void sort_in_block(const Team<L>& team, const Batch& batch, in
   }
 #pragma unroll
   for (int i = 0; i < I; ++i) e[i] = E::make(value[i], sample[i]);
-  if (!sorted) sort_in_warp<kWarp>(e, of_warp.thread);
+  if (!sorted) sort_in_warp(of_warp, e, of_warp.thread);
   merge_warps<L>(e, team.thread, Shelf<typename E::Entry, I, narrow>(memory, L * I));
 }
 
 template <class V, int L, int I>
-__device__ inline void unpack(const Team<L>& team, const typename Entries<V>::Entry (&e)[I], Sorted<I, V>& group) {
+__device__ inline void unpack(const Team<L>& team, const typename Entries<V>::Entry (&e)[I], uint32_t size,
+                              Sorted<I, V>& group) {
   using E = Entries<V>;
 #pragma unroll
   for (int i = 0; i < I; ++i) {
@@ -72,7 +78,9 @@ __device__ inline void unpack(const Team<L>& team, const typename Entries<V>::En
   }
   group.rank0 = computed_here(team.thread * I);
   const V before = team.previous(group.x[I - 1]);
-  look_at_neighbours(team, before, is_rising(team, group.x, before), group);
+  const bool is_full = size == L * I;
+  group.top = top_of(team, group.x, is_full, size);
+  look_at_neighbours(team, is_full, size, before, is_rising(team, group.x, before, group.top), group);
 }
 
 // Groups of `smallest` to L * I samples; others are left alone.
@@ -102,7 +110,7 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
     typename Entries<V>::Entry e[I];
     sort_in_block<V, Memory::narrow>(team, batch, extent.begin, extent.size, memory, e);
     Sorted<I, V> group;
-    unpack<V>(team, e, group);
+    unpack<V>(team, e, extent.size, group);
     Shape shape{group.n, k_of_w, call.form};
     if (group.n != n_of_w) {  // all have asked before one of them writes: forming the weights, they wait for each other
       shape.k = clamp_k(k_of(batch, g), group.n, call.form);
@@ -127,9 +135,10 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
       team.sync();
 #pragma unroll
       for (int i = 0; i < I; ++i) group.sample[i] = samples[mine + i];
-      put_results(team, group, shape.k > 0, extent.size, values);
+      const int place = place_of(batch.rewards, batch.dtype, extent.begin);
+      put_results(team, group, shape.k > 0, extent.size, values + place);
       team.sync();
-      store_chunk<L, I>(values, call.out, batch.dtype, extent.begin, static_cast<int>(extent.size), team.thread);
+      store_row<L, I>(values, call.out, batch.dtype, extent.begin, place, static_cast<int>(extent.size), team.thread);
     }
     team.sync();
   };

@@ -40,17 +40,19 @@ struct Shape {
   }
 
   // w[q] is the product of factor(q) .. factor(n-1) with loo-1, where w[q] counts gap q; else w[q-1] is, which counts
-  // it there.
-  __device__ double factor(uint32_t q) const {
-    if (q >= n) return 1;
-    if (form == Form::loo_1) {
-      if (q == n - 1) return ratio(k, n);
-      return q + 2 > k ? ratio(static_cast<double>(q + 2 - k), static_cast<double>(q) + 1) : 0.0;
-    }
+  // it there. factor(q) is step(q), which n has no part in, but for the top rank and those behind it.
+  __device__ double step(uint32_t q) const {
+    if (form == Form::loo_1) return q + 2 > k ? ratio(static_cast<double>(q + 2 - k), static_cast<double>(q) + 1) : 0.0;
     if (q == 0) return 1;
-    const double step = q + 1 > k ? ratio(static_cast<double>(q + 1 - k), q) : 0.0;
-    return q == n - 1 ? step * ratio(k, n) : step;
+    return q + 1 > k ? ratio(static_cast<double>(q + 1 - k), q) : 0.0;
   }
+  // `share` is k / n, `its_step` is step(q).
+  __device__ double factor(uint32_t q, double its_step, double share) const {
+    if (q + 1 < n) return its_step;
+    if (q + 1 > n) return 1;
+    return form == Form::loo_1 ? share : q == 0 ? 1 : its_step * share;
+  }
+  __device__ double share() const { return ratio(k, n); }
 };
 
 // 16 bytes that are read or written at once.
@@ -66,13 +68,13 @@ template <int I, class T, class Team>
 __device__ inline void get_weights(const Team& team, const T* from, T (&w)[I]) {
   const Piece<T>* pieces = reinterpret_cast<const Piece<T>*>(from) + computed_here(team.thread);
 #pragma unroll
-  for (int i = 0; i < I; ++i) w[i] = pieces[i / Piece<T>::kItems * Team::kThreads].item[i % Piece<T>::kItems];
+  for (int i = 0; i < I; ++i) w[i] = pieces[i / Piece<T>::kItems * team.threads()].item[i % Piece<T>::kItems];
 }
 template <int I, class T, class Team>
 __device__ inline void put_weights(const Team& team, const T (&w)[I], T* to) {
   Piece<T>* pieces = reinterpret_cast<Piece<T>*>(to) + computed_here(team.thread);
 #pragma unroll
-  for (int i = 0; i < I; ++i) pieces[i / Piece<T>::kItems * Team::kThreads].item[i % Piece<T>::kItems] = w[i];
+  for (int i = 0; i < I; ++i) pieces[i / Piece<T>::kItems * team.threads()].item[i % Piece<T>::kItems] = w[i];
 }
 
 // The weights of a group as put_weights() left them, and from them the coefficients of its gaps. T is the type in which
@@ -128,18 +130,25 @@ struct Coefficients {
   }
 };
 
-// Writes the weights of a thread's ranks. `beyond` is the product of the factors above the team's ranks.
-template <int I, class T, class Team>
-__device__ inline void set_weights(const Team& team, const Shape& shape, uint32_t rank0, double beyond, T* w) {
+// Writes the weights of a thread's ranks. `beyond` is the product of the factors above the team's ranks; step_at(i)
+// gives shape.step() of the thread's rank i.
+template <int I, class T, class Team, class StepAt>
+__device__ inline void set_weights(const Team& team, const Shape& shape, uint32_t rank0, double beyond, StepAt step_at,
+                                   T* w) {
+  const double share = shape.share();
   double factor[I];
 #pragma unroll
-  for (int i = 0; i < I; ++i) factor[i] = shape.factor(rank0 + i);
+  for (int i = 0; i < I; ++i) factor[i] = shape.factor(rank0 + i, step_at(i), share);
   const Trees<I, double, Multiply, double> trees(factor);
   const double after = team.parts(trees.all(), 1.0, beyond, 1.0, Multiply()).after;
   T own[I];
 #pragma unroll
   for (int i = 0; i < I; ++i) own[i] = static_cast<T>(trees.from(i, after));
   put_weights(team, own, w);
+}
+template <int I, class T, class Team>
+__device__ inline void set_weights(const Team& team, const Shape& shape, uint32_t rank0, double beyond, T* w) {
+  set_weights<I>(team, shape, rank0, beyond, [&](int i) { return shape.step(rank0 + i); }, w);
 }
 
 }  // namespace pkpo::cuda

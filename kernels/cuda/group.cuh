@@ -15,55 +15,52 @@ template <int I, class V>
 struct Sorted {
   V x[I];
   V before;  // the value one rank below x[0]; at the lowest rank x[0]
+  V top;
   uint32_t sample[I];
   uint32_t rank0, n;
   uint32_t tied;  // which ranks have the value of the rank before, a bit each
 };
 
-// The rest of a group that a team holds whole, sorted, its values NaN where absent. `before`: of the thread before;
-// `rises`: what is_rising() says, or false.
+// The rest of a group that a team holds whole, of `size` samples, sorted, its values NaN where absent. `before` is of
+// the thread before, group.top what top_of() gives; `rises`: what is_rising() says, or false.
 template <int I, class V, class Team>
-__device__ inline void look_at_neighbours(const Team& team, V before, bool rises, Sorted<I, V>& group) {
-  group.before = before;
-  group.n = Team::kThreads * I;
+__device__ inline void look_at_neighbours(const Team& team, bool is_full, uint32_t size, V before, bool rises,
+                                          Sorted<I, V>& group) {
+  group.n = size;
   group.tied = 0;
+  bool all_are_there = is_full;
   if (!rises) {
 #pragma unroll
     for (int i = 0; i < I; ++i) {
       if ((i > 0 || team.thread > 0) && group.x[i] == (i ? group.x[i - 1] : before)) group.tied |= 1u << i;
     }
-    const auto is_absent = [](V x) { return x != x; };
-    if (team.any(is_absent(group.x[I - 1]))) {
+    if (team.any(!is_in_range(group.top))) {
       uint32_t present = 0;
       V top = 0;
 #pragma unroll
       for (int i = 0; i < I; ++i) {
-        present += !is_absent(group.x[i]);
-        top = is_absent(group.x[i]) ? top : group.x[i];
+        const bool is_absent = group.x[i] != group.x[i];
+        present += !is_absent;
+        top = is_absent ? top : group.x[i];
       }
       group.n = team.parts(present, 0u, Add()).all;
-      top = team.broadcast(top, group.n > 0 ? static_cast<int>((group.n - 1) / I) : 0);
-      if (is_absent(before)) group.before = top;
-#pragma unroll
-      for (int i = 0; i < I; ++i) {
-        if (is_absent(group.x[i])) group.x[i] = top;
-      }
+      group.top = team.broadcast(top, group.n > 0 ? static_cast<int>((group.n - 1) / I) : 0);
+      all_are_there = false;
     }
   }
-  if (team.thread == 0) group.before = group.x[0];
-}
-
-template <class V>
-__device__ inline bool is_out_of_range(V lowest, V highest) {
-  return !(fabs(lowest) < too_large<V>() && fabs(highest) < too_large<V>());
+  if (!all_are_there) {  // of NaN and another value fmin gives the other
+    before = fmin(before, group.top);
+#pragma unroll
+    for (int i = 0; i < I; ++i) group.x[i] = fmin(group.x[i], group.top);
+  }
+  group.before = team.thread == 0 ? group.x[0] : before;
 }
 
 // transform and max_at_k of a whole group, whose values are overwritten; y by rank. `spare` as for scan_any.
 template <int I, class V, class Team>
 __device__ inline void weigh(const Team& team, const Coefficients<V>& c, Sorted<I, V>& group, V* spare, V (&y)[I]) {
-  const V top = team.broadcast(group.x[I - 1], Team::kThreads - 1), lowest = team.broadcast(group.x[0], 0);
-  scan_any(team, c, group.x, top, group.rank0, group.before, Beyond(), Beyond(), is_out_of_range(lowest, top), spare,
-           y);
+  const bool out_of_range = !is_in_range(team.broadcast(group.x[0], 0)) || !is_in_range(group.top);
+  scan_any(team, c, group.x, group.top, group.rank0, group.before, Beyond(), Beyond(), out_of_range, spare, y);
   share_result(team, group.tied, y);
 }
 
@@ -129,8 +126,9 @@ __device__ inline void weigh_for(const Call& call, const Team& team, const Coeff
 
 // Results to their samples, whose numbers are below `limit`; 0 where a sample is absent or the group has no answer.
 template <int I, class V, class Team>
-__device__ inline void put_results(const Team&, const Sorted<I, V>& group, bool has_answer, uint32_t limit, V* to) {
-  if (group.n == Team::kThreads * I && has_answer) {
+__device__ inline void put_results(const Team& team, const Sorted<I, V>& group, bool has_answer, uint32_t limit,
+                                   V* to) {
+  if (group.n == static_cast<uint32_t>(team.threads() * I) && has_answer) {
 #pragma unroll
     for (int i = 0; i < I; ++i) to[group.sample[i]] = group.x[i];
     return;
@@ -159,111 +157,6 @@ __device__ inline void get_samples(const Team<L>& team, bool is_full, const V* f
       for (int i = 0; i < 4; ++i) x[4 * j + i] = number + i < size ? own[number + i] : not_a_number<V>();
     }
   }
-}
-
-// Samples in a row in device memory, to and from shared memory, by `threads` threads; 16 bytes at a time where they
-// begin at a multiple of 16 bytes. float32 and a full row, I samples a thread, take the shortest way.
-template <int threads, int I, class V>
-__device__ inline void load_chunk(const void* from, DType dtype, int64_t begin, int count, V* to, int thread) {
-  int done = 0;
-  if constexpr (sizeof(V) == 4) {
-    if (dtype == DType::float32) {
-      const float* start = static_cast<const float*>(from) + begin;
-      if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
-        const auto load = [&](int at) {
-          *reinterpret_cast<float4*>(to + at) = *reinterpret_cast<const float4*>(start + at);
-        };
-        if (count == threads * I) {
-#pragma unroll
-          for (int i = 0; i < I / 4; ++i) load(4 * (i * threads + thread));
-          return;
-        }
-        done = count & ~3;
-#pragma unroll 1
-        for (int i = 4 * thread; i < done; i += 4 * threads) load(i);
-      }
-    } else if (dtype == DType::float16 || dtype == DType::bfloat16) {
-      const uint16_t* start = static_cast<const uint16_t*>(from) + begin;
-      if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
-        done = count & ~7;
-        const bool is_half = dtype == DType::float16;
-#pragma unroll 1
-        for (int i = 8 * thread; i < done; i += 8 * threads) {
-          const uint4 word = *reinterpret_cast<const uint4*>(start + i);
-          const uint32_t words[4] = {word.x, word.y, word.z, word.w};
-#pragma unroll
-          for (int j = 0; j < 8; ++j) {
-            const uint16_t bits = static_cast<uint16_t>(words[j / 2] >> (j % 2 * 16));
-            to[i + j] = is_half ? float_of_half(bits) : float_of_bfloat(bits);
-          }
-        }
-      }
-    }
-  } else if (dtype == DType::float64) {
-    const double* start = static_cast<const double*>(from) + begin;
-    if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
-      done = count & ~1;
-#pragma unroll 1
-      for (int i = 2 * thread; i < done; i += 2 * threads) {
-        *reinterpret_cast<double2*>(to + i) = *reinterpret_cast<const double2*>(start + i);
-      }
-    }
-  }
-#pragma unroll 1
-  for (int i = done + thread; i < count; i += threads) to[i] = load_element<V>(from, dtype, begin + i);
-}
-
-template <int threads, int I, class V>
-__device__ inline void store_chunk(const V* from, void* to, DType dtype, int64_t begin, int count, int thread) {
-  int done = 0;
-  if constexpr (sizeof(V) == 4) {
-    if (dtype == DType::float16 || dtype == DType::bfloat16) {
-      uint16_t* start = static_cast<uint16_t*>(to) + begin;
-      if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
-        done = count & ~7;
-        const bool is_half = dtype == DType::float16;
-#pragma unroll 1
-        for (int i = 8 * thread; i < done; i += 8 * threads) {
-          uint32_t words[4];
-#pragma unroll
-          for (int j = 0; j < 4; ++j) {
-            const float a = from[i + 2 * j] + 0.0f, b = from[i + 2 * j + 1] + 0.0f;
-            const uint32_t low = is_half ? half_of_float(a) : bfloat_of_float(a);
-            words[j] = low | static_cast<uint32_t>(is_half ? half_of_float(b) : bfloat_of_float(b)) << 16;
-          }
-          *reinterpret_cast<uint4*>(start + i) = make_uint4(words[0], words[1], words[2], words[3]);
-        }
-      }
-    } else {
-      float* start = static_cast<float*>(to) + begin;
-      if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
-        const auto store = [&](int at) {
-          const float4 y = *reinterpret_cast<const float4*>(from + at);
-          *reinterpret_cast<float4*>(start + at) = make_float4(y.x + 0.0f, y.y + 0.0f, y.z + 0.0f, y.w + 0.0f);
-        };
-        if (count == threads * I) {
-#pragma unroll
-          for (int i = 0; i < I / 4; ++i) store(4 * (i * threads + thread));
-          return;
-        }
-        done = count & ~3;
-#pragma unroll 1
-        for (int i = 4 * thread; i < done; i += 4 * threads) store(i);
-      }
-    }
-  } else if (dtype == DType::float64) {
-    double* start = static_cast<double*>(to) + begin;
-    if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {
-      done = count & ~1;
-#pragma unroll 1
-      for (int i = 2 * thread; i < done; i += 2 * threads) {
-        const double2 y = *reinterpret_cast<const double2*>(from + i);
-        *reinterpret_cast<double2*>(start + i) = make_double2(y.x + 0.0, y.y + 0.0);
-      }
-    }
-  }
-#pragma unroll 1
-  for (int i = done + thread; i < count; i += threads) store_element(to, dtype, begin + i, from[i]);
 }
 
 }  // namespace pkpo::cuda

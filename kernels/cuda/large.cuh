@@ -240,7 +240,7 @@ __global__ void __launch_bounds__(kTeam, sizeof(V) == 4 ? 2 : 1) merge_tiles(Wor
 template <class V>
 struct TileRanks {
   Sorted<kItems, V> group;
-  V top, lowest;
+  V lowest;
   Shape shape;
 
   __device__ TileRanks(const Team<kTeam>& team, const Call& call, const Workspace<V>& workspace, const Tile& tile,
@@ -249,19 +249,19 @@ struct TileRanks {
     const auto* entries = workspace.entries + tile.begin;
     group.n = workspace.present[number];
     group.rank0 = tile.first + computed_here(team.thread * kItems);
-    top = group.n > 0 ? E::value(entries[group.n - 1]) : V(0);
+    group.top = group.n > 0 ? E::value(entries[group.n - 1]) : V(0);
     lowest = group.n > 0 ? E::value(entries[0]) : V(0);
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       const uint32_t rank = group.rank0 + i;
-      group.x[i] = rank < group.n ? E::value(entries[rank]) : top;
+      group.x[i] = rank < group.n ? E::value(entries[rank]) : group.top;
       group.sample[i] = rank < tile.size ? E::sample(entries[rank]) : 0;
     }
     const uint32_t below = group.rank0 > 0 ? group.rank0 - 1 : 0;
-    group.before = below < group.n ? E::value(entries[below]) : top;
+    group.before = below < group.n ? E::value(entries[below]) : group.top;
     shape = Shape{group.n, clamp_k(k_of(call.batch, tile.group), group.n, call.form), call.form};
   }
-  __device__ bool out_of_range() const { return is_out_of_range(lowest, top); }
+  __device__ bool out_of_range() const { return !is_in_range(lowest) || !is_in_range(group.top); }
 };
 
 // What a pass left for the tiles of a group, before this tile and after it, along the tree of team.cuh; from kTeam
@@ -312,9 +312,13 @@ __global__ void __launch_bounds__(kTeam, 1) multiply_tiles(Call call, Workspace<
       }
     }
     const Shape shape{low, clamp_k(k_of(call.batch, tile.group), low, call.form), call.form};
+    const double share = shape.share();
     double factor[kItems];
 #pragma unroll
-    for (int i = 0; i < kItems; ++i) factor[i] = shape.factor(tile.first + team.thread * kItems + i);
+    for (int i = 0; i < kItems; ++i) {
+      const uint32_t rank = tile.first + team.thread * kItems + i;
+      factor[i] = shape.factor(rank, shape.step(rank), share);
+    }
     const Tree<kItems, double, Multiply> tree(factor);
     const double product = team.parts(tree.all(), 1.0, Multiply()).all;
     if (team.thread == 0) {
@@ -382,7 +386,7 @@ __global__ void __launch_bounds__(kTeam, 1) finish_tiles(Call call, Workspace<V>
     };
     const Beyond finite = beyond(0), infinite = ranks.out_of_range() ? beyond(1) : Beyond();
     V y[kItems];
-    scan_any(team, c, ranks.group.x, ranks.top, ranks.group.rank0, ranks.group.before, finite, infinite,
+    scan_any(team, c, ranks.group.x, ranks.group.top, ranks.group.rank0, ranks.group.before, finite, infinite,
              ranks.out_of_range(), w + kTile, y);
     if (call.op == Op::max_at_k) {
       if (team.thread == 0) {

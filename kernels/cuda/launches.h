@@ -1,13 +1,16 @@
-// The launches of the three kinds of kernel, compiled apart.
+// The launches of the kinds of kernel, compiled apart.
 #pragma once
 
 #include "cuda/device.cuh"
 
 namespace pkpo::cuda {
 
-// Groups of up to `room` samples, a power of two from 4 to 256, or 512 where a thread has 16; larger ones are left
-// alone.
-cudaError_t run_small(const Call& call, int64_t room, Stream stream);
+// Groups of one size, up to 256 samples, or 512 where a thread has 16.
+cudaError_t run_small(const Call& call, Stream stream);
+
+// Groups that differ in size, of up to ragged_room() samples; larger ones are left alone.
+cudaError_t run_ragged(const Call& call, Stream stream);
+int64_t ragged_room(const Call& call);
 
 // Groups of `smallest` to `room` samples, room <= 4096, or 8192 where a thread has 16.
 cudaError_t run_block(const Call& call, int64_t room, uint32_t smallest, Stream stream);

@@ -21,17 +21,6 @@ int64_t largest_small(const Call& call) { return is_light(call) ? 512 : 256; }
 int64_t smallest_block(const Call& call) { return is_light(call) ? 1024 : 512; }
 int64_t largest_block(const Call& call) { return is_light(call) ? 8192 : 4096; }
 
-// The room of the small kernel, a power of two: for groups of one size theirs, else twice the mean.
-int64_t room_for_most(const Call& call) {
-  const Batch& batch = call.batch;
-  const bool ragged = batch.offsets.data != nullptr;
-  const int64_t largest = largest_group(batch);
-  const int64_t wanted = ragged ? std::min(largest, 2 * batch.samples / batch.count) : largest;
-  int64_t room = ragged ? 8 : 4;
-  while (room < wanted && room < largest_small(call)) room *= 2;
-  return room;
-}
-
 }  // namespace
 
 size_t workspace_bytes(const Call& call) {
@@ -45,15 +34,17 @@ const char* run(const Call& call, void* workspace, void* stream_pointer) {
   const int64_t largest = largest_group(batch);
   const bool ragged = batch.offsets.data != nullptr;
   cudaError_t error = cudaSuccess;
-  int64_t room = 0;
-  if (ragged || largest <= largest_small(call)) {
-    room = room_for_most(call);
-    error = run_small(call, room, stream);
+  int64_t done = 0;  // groups of up to so many samples are
+  if (ragged) {
+    done = ragged_room(call);
+    error = run_ragged(call, stream);
+  } else if (largest <= largest_small(call)) {
+    done = largest;
+    error = run_small(call, stream);
   }
   // The room of a block kernel is that of the groups it takes, but for a factor of two.
   const int64_t in_block = largest_block(call), most = std::min(largest, in_block);
   if (ragged || largest <= in_block) {
-    int64_t done = room;
     for (int64_t size = ragged ? smallest_block(call) : most; error == cudaSuccess && done < most; size *= 2) {
       if (size > done) error = run_block(call, size, static_cast<uint32_t>(done + 1), stream);
       done = std::max(done, size);

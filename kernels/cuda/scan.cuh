@@ -72,12 +72,6 @@ __device__ inline void share_result(const Team& team, uint32_t tied, V (&y)[I]) 
   }
 }
 
-// From this size on a difference of two values may overflow.
-template <class V>
-__device__ inline V too_large() {
-  return sizeof(V) == 8 ? V(0x1p1022) : V(0x1p126f);
-}
-
 // One of the two parts that values out of range are split into: x = infinite M + finite, for M without bound. The
 // finite part is scanned at a quarter of its size.
 template <class V>
@@ -128,7 +122,7 @@ __device__ inline void scan_any(const Team& team, const Coefficients<V>& c, V (&
     const auto sign = [&](int i) { return plus >> i & 1 ? V(1) : minus >> i & 1 ? V(-1) : V(0); };
 #pragma unroll
     for (int i = 0; i < I; ++i) {
-      finite[i * Team::kThreads] = y[i];
+      finite[i * team.threads()] = y[i];
       x[i] = sign(i);
     }
     x_before = sign(I);
@@ -142,7 +136,7 @@ __device__ inline void scan_any(const Team& team, const Coefficients<V>& c, V (&
     if (fabs(y[i]) > limit) {
       y[i] = y[i] < 0 ? -infinity<V>() : infinity<V>();
     } else {
-      y[i] = finite[i * Team::kThreads] * (out_of_range ? V(4) : V(1));
+      y[i] = finite[i * team.threads()] * (out_of_range ? V(4) : V(1));
     }
   }
 }

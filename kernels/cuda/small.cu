@@ -27,7 +27,8 @@ cudaError_t launch_light(const Call& call, Stream stream) {
 }
 
 template <class V, Op op>
-cudaError_t by_room(const Call& call, int64_t room, Stream stream) {
+cudaError_t by_width(const Call& call, Stream stream) {
+  const int64_t room = call.batch.width;
   if (room <= 4) return launch_small<V, 4, 1, op>(call, stream);
   if (room <= 8) return launch_small<V, 8, 1, op>(call, stream);
   if constexpr (sizeof(V) == 4 && op != Op::backward) {
@@ -47,21 +48,21 @@ cudaError_t by_room(const Call& call, int64_t room, Stream stream) {
 }
 
 template <class V>
-cudaError_t by_op(const Call& call, int64_t room, Stream stream) {
+cudaError_t by_op(const Call& call, Stream stream) {
   switch (call.op) {
     case Op::transform:
-      return by_room<V, Op::transform>(call, room, stream);
+      return by_width<V, Op::transform>(call, stream);
     case Op::max_at_k:
-      return by_room<V, Op::max_at_k>(call, room, stream);
+      return by_width<V, Op::max_at_k>(call, stream);
     default:
-      return by_room<V, Op::backward>(call, room, stream);
+      return by_width<V, Op::backward>(call, stream);
   }
 }
 
 }  // namespace
 
-cudaError_t run_small(const Call& call, int64_t room, Stream stream) {
-  return is_wide(call.batch.dtype) ? by_op<double>(call, room, stream) : by_op<float>(call, room, stream);
+cudaError_t run_small(const Call& call, Stream stream) {
+  return is_wide(call.batch.dtype) ? by_op<double>(call, stream) : by_op<float>(call, stream);
 }
 
 }  // namespace pkpo::cuda

@@ -73,12 +73,14 @@ __device__ inline void merge_in_thread(Entry (&e)[I]) {
   }
 }
 
-// Ascending over the L <= 32 threads of a team, thread by thread.
+// Ascending over the threads of a team, thread by thread.
 template <int L, int I, class Entry>
-__device__ inline void sort_in_warp(Entry (&e)[I], int thread) {
+__device__ inline void sort_in_warp(const Team<L>& team, Entry (&e)[I], int thread) {
+  // Entries of 64 bits are sorted where short keys were not enough, which is rare: short code.
+  [[maybe_unused]] constexpr int kUnroll = L == kAny || L >= 8 || sizeof(Entry) == 8 ? 1 : 4;
   sort_in_thread(e);
-#pragma unroll
-  for (int lanes = 2; lanes <= L; lanes *= 2) {
+#pragma unroll kUnroll
+  for (int lanes = 2; lanes <= team.threads(); lanes *= 2) {
     const auto pick = [](const Entry& a, const Entry& b, bool smaller) { return less(a, b) == smaller ? a : b; };
     // Two ascending runs of lanes/2 threads. Against its mirror image each rank takes its side ...
     const bool lower = (thread & (lanes / 2)) == 0;
@@ -89,7 +91,7 @@ __device__ inline void sort_in_warp(Entry (&e)[I], int thread) {
       e[I - 1 - i] = pick(e[I - 1 - i], other, lower);
     }
     // ... and both sides are bitonic.
-#pragma unroll
+#pragma unroll kUnroll
     for (int stride = lanes / 4; stride >= 1; stride /= 2) {
       const bool first = (thread & stride) == 0;
 #pragma unroll
@@ -104,16 +106,16 @@ __device__ inline void sort_in_warp(Entry (&e)[I], int thread) {
 // by multiplications, from what one exchange needs to what the next one does; a run of the other sign is a descending
 // one, so that two neighbours are bitonic without a mirror. The threads in which the floats come with the other sign
 // are those of sign_to_sort_with().
-template <int L>
 __device__ inline uint32_t sign_to_sort_with(int thread) {
-  return static_cast<uint32_t>(__popc(static_cast<uint32_t>(thread) & (L - 1))) << 31;
+  return static_cast<uint32_t>(__popc(static_cast<uint32_t>(thread))) << 31;
 }
 template <int L, int I>
-__device__ inline void sort_in_warp(float (&e)[I], int thread) {
-  [[maybe_unused]] constexpr int kUnroll = L >= 8 ? 1 : 4;  // longer code would not stay in the caches of instructions
+__device__ inline void sort_in_warp(const Team<L>& team, float (&e)[I], int thread) {
+  // Longer code would not stay in the caches of instructions.
+  [[maybe_unused]] constexpr int kUnroll = L == kAny || L >= 8 ? 1 : 4;
   sort_in_thread(e);
 #pragma unroll kUnroll
-  for (int level = 1; 1 << level <= L; ++level) {
+  for (int level = 1; 1 << level <= team.threads(); ++level) {
 #pragma unroll kUnroll
     for (int bit = level - 1; bit >= 0; --bit) {
 #pragma unroll
@@ -127,41 +129,74 @@ __device__ inline void sort_in_warp(float (&e)[I], int thread) {
   }
 }
 
-// The number, among a team's L * I samples, of the first of a thread's samples 4 j .. 4 j + 3, which follow one
-// another, so that they are read at once. Teams of a warp begin with different ones, so that all banks of shared memory
-// are read.
+// The number, among a team's samples, I for each thread, of the first of a thread's samples 4 j .. 4 j + 3, which
+// follow one another, so that they are read at once. Teams of a warp begin with different ones, so that all banks of
+// shared memory are read.
 template <int I, int L>
 __device__ inline uint32_t number_of(const Team<L>& team, int j) {
-  constexpr uint32_t teams_on_all_banks = L * I < 32 ? 32 / (L * I) : 1;
-  const uint32_t which = static_cast<uint32_t>(Team<L>::lane()) / L;
-  const uint32_t turned = static_cast<uint32_t>(j) ^ (which / teams_on_all_banks % (I / 4));
-  return 4 * (turned * L + static_cast<uint32_t>(team.thread));
+  uint32_t turned = static_cast<uint32_t>(j);
+  if constexpr (L != kAny) {
+    constexpr uint32_t teams_on_all_banks = L * I < 32 ? 32 / (L * I) : 1;
+    const uint32_t which = static_cast<uint32_t>(Team<L>::lane()) / L;
+    turned ^= which / teams_on_all_banks % (I / 4);
+  }
+  return 4 * (turned * team.threads() + static_cast<uint32_t>(team.thread));
 }
 
 // Sorts a team's samples x, which have the numbers of number_of(), as floats: the values without their last bits, the
 // samples' numbers in their place; two instructions an exchange in a thread, three between lanes. Gives the numbers by
-// rank, `first` (a multiple of L * I) added. Their order is wrong where samples differ in the bits left out, or
-// infinite ones stand with NaN.
+// rank, `first` (a multiple of I times the threads) added. Their order is wrong where samples differ in the bits left
+// out, or infinite ones stand with NaN. Absent ones, NaN behind all that are there, stay behind them.
 template <int I, int L>
 __device__ inline void sort_short_keys(const Team<L>& team, const float (&x)[I], uint32_t first,
                                        uint32_t (&sample)[I]) {
   static_assert(L <= kWarp);
-  constexpr uint32_t numbers = L * I - 1;
-  const uint32_t sign = sign_to_sort_with<L>(team.thread);
+  const uint32_t numbers = team.threads() * I - 1, sign = sign_to_sort_with(team.thread);
   float e[I];
 #pragma unroll
   for (int i = 0; i < I; ++i) e[i] = short_key_of(x[i], numbers, (number_of<I>(team, i / 4) | sign) ^ (i % 4));
-  sort_in_warp<L>(e, computed_here(team.thread));
+  sort_in_warp(team, e, computed_here(team.thread));
 #pragma unroll
   for (int i = 0; i < I; ++i) sample[i] = and_or(__float_as_uint(e[i]), numbers, first);
 }
 
-// Does every value lie above the one before? Then no two are equal and none is NaN. x_before: of the thread before.
+// From this size on a difference of two values may overflow.
+template <class V>
+__device__ inline V too_large() {
+  return sizeof(V) == 8 ? V(0x1p1022) : V(0x1p126f);
+}
+template <class V>
+__device__ inline bool is_in_range(V x) {
+  return fabs(x) < too_large<V>();
+}
+
+// x[from + index % count] by selections: an index that is not known keeps an array out of registers.
+template <int from, int count, int I, class V>
+__device__ inline V chosen(const V (&x)[I], uint32_t index) {
+  if constexpr (count == 1) {
+    return x[from];
+  } else {
+    const V low = chosen<from, count / 2>(x, index), high = chosen<from + count / 2, count / 2>(x, index);
+    return index & (count / 2) ? high : low;
+  }
+}
+
+// The value at rank size - 1 of a team that is full or has `size` samples, for all of its threads; 0 where there is
+// none. If it is in range no sample is NaN, since only what is out of range stands with those.
 template <int I, class V, class Team>
-__device__ inline bool is_rising(const Team& team, const V (&x)[I], V x_before) {
-  bool rises = team.thread == 0 || x_before < x[0];
+__device__ inline V top_of(const Team& team, const V (&x)[I], bool is_full, uint32_t size) {
+  if (is_full) return team.broadcast(x[I - 1], team.threads() - 1);
+  const V top = team.broadcast(chosen<0, I>(x, size - 1), static_cast<int>((size - 1) / I));
+  return size > 0 ? top : V(0);
+}
+
+// Is the top value in range, and does every value lie above the one before? Then no two are equal and none is NaN but
+// behind the top. x_before: of the thread before.
+template <int I, class V, class Team>
+__device__ inline bool is_rising(const Team& team, const V (&x)[I], V x_before, V top) {
+  bool rises = is_in_range(top) && (team.thread == 0 || !(x_before >= x[0]));
 #pragma unroll
-  for (int i = 1; i < I; ++i) rises &= x[i - 1] < x[i];
+  for (int i = 1; i < I; ++i) rises &= !(x[i - 1] >= x[i]);
   return !team.any(!rises);
 }
 
@@ -171,10 +206,15 @@ __device__ inline bool is_wrong(V before, V after) {
   return !(before <= after) && after == after;
 }
 template <int I, class V, class Team>
-__device__ inline bool is_in_order(const Team& team, const V (&x)[I], V x_before) {
+__device__ inline bool is_in_order(const Team& team, const V (&x)[I], V x_before, V top) {
   bool any = team.thread > 0 && is_wrong(x_before, x[0]);
+  if (is_in_range(top)) {
 #pragma unroll
-  for (int i = 1; i < I; ++i) any |= is_wrong(x[i - 1], x[i]);
+    for (int i = 1; i < I; ++i) any |= x[i - 1] > x[i];
+  } else {
+#pragma unroll
+    for (int i = 1; i < I; ++i) any |= is_wrong(x[i - 1], x[i]);
+  }
   return !team.any(any);
 }
 
@@ -194,30 +234,32 @@ __device__ inline void order_neighbours(const Team<L>& team, float (&x)[I], uint
       sample[i] = its_sample;
     }
   }
-  if constexpr (L > 1) {
+  if constexpr (L != 1) {
     const float x_after = __shfl_down_sync(kAllLanes, x[0], 1), x_before = __shfl_up_sync(kAllLanes, x[I - 1], 1);
     const uint32_t after = __shfl_down_sync(kAllLanes, sample[0], 1),
                    before = __shfl_up_sync(kAllLanes, sample[I - 1], 1);
-    if (team.thread < L - 1 && is_wrong(x[I - 1], x_after)) x[I - 1] = x_after, sample[I - 1] = after;
+    if (team.thread < team.threads() - 1 && is_wrong(x[I - 1], x_after)) x[I - 1] = x_after, sample[I - 1] = after;
     if (team.thread > 0 && is_wrong(x_before, x[0])) x[0] = x_before, sample[0] = before;
   }
 }
 
-// Sorts a team's samples x, numbers `first` and on, by short keys. Gives values and numbers by rank, the value of the
-// thread before and what is_rising() says; and whether they are in order. Few are not where rewards spread: of 512
-// drawn at random one or two pairs have the same short key. These are exchanged; what is still not in order is to be
-// sorted with all bits. 16-bit floats, integers of 8 and 16 bits and bool, if finite, are in order at once.
-// values_at(samples, values) gives NaN where there is no sample.
+// Sorts the `size` samples x of a team, numbers `first` and on, by short keys. Gives values and numbers by rank, the
+// value of the thread before, top_of() and what is_rising() says; and whether they are in order. Few are not where
+// rewards spread: of 512 drawn at random one or two pairs have the same short key. These are exchanged; what is still
+// not in order is to be sorted with all bits. 16-bit floats, integers of 8 and 16 bits and bool, if finite, are in
+// order at once. values_at(samples, values) gives NaN where there is no sample.
 template <int I, int L, class ValuesAt>
-__device__ inline bool sort_by_short_keys(const Team<L>& team, const float (&x)[I], uint32_t first, ValuesAt values_at,
-                                          float (&value)[I], uint32_t (&sample)[I], float& before, bool& rises) {
+__device__ inline bool sort_by_short_keys(const Team<L>& team, const float (&x)[I], uint32_t first, bool is_full,
+                                          uint32_t size, ValuesAt values_at, float (&value)[I], uint32_t (&sample)[I],
+                                          float& before, float& top, bool& rises) {
   sort_short_keys(team, x, first, sample);
   values_at(sample, value);
 #pragma unroll 1
   for (int turn = 0;; ++turn) {
     before = team.previous(value[I - 1]);
-    rises = is_rising(team, value, before);
-    if (rises || is_in_order(team, value, before)) return true;
+    top = top_of(team, value, is_full, size);
+    rises = is_rising(team, value, before, top);
+    if (rises || is_in_order(team, value, before, top)) return true;
     if (turn == 2) return false;
     order_neighbours(team, value, sample);
   }

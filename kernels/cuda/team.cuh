@@ -1,5 +1,5 @@
-// The threads that share a group: L of them, an aligned part of a warp (L <= 32) or a whole block. Thread t holds the
-// ranks I t .. I t + I - 1.
+// The threads that share a group: an aligned part of a warp or a whole block. Thread t holds the ranks
+// I t .. I t + I - 1.
 //
 // All sums and products over ranks are taken along one binary tree whose leaves are the ranks, in the order of a prefix
 // sum by halves: the left sibling of every node on the way down, the largest first. The tree does not depend on how
@@ -176,45 +176,55 @@ struct Parts {
   T before, after, all;
 };
 
-// The way up the tree over L lanes, and down again from what lies before and after all of them.
+// L threads; with L = kAny a part of a warp whose size, a power of two, is known only where it runs.
+constexpr int kAny = 0;
+template <int L>
+struct TeamSize {
+  __device__ static constexpr int threads() { return L; }
+};
+template <>
+struct TeamSize<kAny> {
+  int size;
+  __device__ int threads() const { return size; }
+};
+
+// The way up the tree over the lanes of a team, and down again from what lies before and after all of them. With kAny
+// all lanes exchange, needed or not, so that no branch is around it.
 template <int L, class T, class Op>
-struct WarpTree {
+struct WarpTree : TeamSize<L> {
   static_assert(L <= kWarp);
   T sibling[5], all;
   Op op;
 
-  __device__ explicit WarpTree(T own) : all(own) {
-    int level = 0;
+  __device__ explicit WarpTree(T own, TeamSize<L> size = {}) : TeamSize<L>(size), all(own) {
 #pragma unroll
-    for (int lanes = 1; lanes < L; lanes *= 2) {
-      sibling[level] = exchange(all, lanes);
-      all = op(all, sibling[level]);  // all of these operations commute, to the bit
-      ++level;
+    for (int level = 0; level < 5; ++level) {
+      if (L != kAny && 1 << level >= L) continue;
+      const bool counts = 1 << level < this->threads();
+      sibling[level] = exchange(all, 1 << level);
+      if (counts) all = op(all, sibling[level]);  // all of these operations commute, to the bit
     }
   }
   __device__ Parts<T> down(T before, T after, int lane) const {
-    int level = 5;
 #pragma unroll
-    for (int lanes = kWarp / 2; lanes >= 1; lanes /= 2) {
-      --level;
-      if (lanes >= L) continue;
-      if (lane & lanes) {
-        before = op(before, sibling[level]);
-      } else {
-        after = op(after, sibling[level]);
-      }
+    for (int level = 4; level >= 0; --level) {
+      if (L != kAny && 1 << level >= L) continue;
+      const bool counts = 1 << level < this->threads();
+      const bool is_right = lane >> level & 1;
+      if (counts && is_right) before = op(before, sibling[level]);
+      if (counts && !is_right) after = op(after, sibling[level]);
     }
     return {before, after, all};
   }
 };
 
 template <int L>
-struct Team {
-  static constexpr int kThreads = L;
+struct Team : TeamSize<L> {
   static constexpr bool kBlock = L > kWarp;
-  int thread;  // 0 .. L - 1
+  int thread;  // 0 .. threads() - 1
 
   __device__ Team() : thread(static_cast<int>(threadIdx.x) & (L - 1)) {}
+  __device__ explicit Team(int size) : TeamSize<L>{size}, thread(static_cast<int>(threadIdx.x) & (size - 1)) {}
 
   __device__ void sync() const {
     if constexpr (kBlock) {
@@ -238,7 +248,7 @@ struct Team {
   template <class T, class Op>
   __device__ Parts<T> parts(T own, T before, T after, T neutral, Op) const {
     if constexpr (!kBlock) {
-      return WarpTree<L, T, Op>(own).down(before, after, thread);
+      return WarpTree<L, T, Op>(own, *this).down(before, after, thread);
     } else {
       constexpr int warps = L / kWarp;
       __shared__ T of_warp[warps];
@@ -262,7 +272,8 @@ struct Team {
   template <class T>
   __device__ T broadcast(T value, int from) const {
     if constexpr (!kBlock) {
-      return broadcast_in_warp(value, (lane() & ~(L - 1)) | (from & (L - 1)));
+      const int last = this->threads() - 1;
+      return broadcast_in_warp(value, (lane() & ~last) | (from & last));
     } else {
       __shared__ T shared;
       __syncthreads();
@@ -298,7 +309,7 @@ struct Team {
     const uint32_t all = __ballot_sync(kAllLanes, has_one);
     const uint32_t before = all & ((1u << lane()) - 1);
     if constexpr (!kBlock) {
-      const uint32_t in_team = before & ~((1u << (lane() & ~(L - 1))) - 1);
+      const uint32_t in_team = before & ~((1u << (lane() & ~(this->threads() - 1))) - 1);
       const T found = __shfl_sync(kAllLanes, value, in_team ? 31 - __clz(static_cast<int>(in_team)) : lane());
       return found;
     } else {

@@ -1,0 +1,100 @@
+// Groups that share a warp, from shared memory to results: a team of threads for each, I samples a thread.
+//
+// Float32 is sorted by short keys, and again with all bits where that is not enough.
+#pragma once
+
+#include "cuda/group.cuh"
+#include "cuda/rows.cuh"
+
+namespace pkpo::cuda {
+
+constexpr int kSmallBlock = 128;
+
+// So many blocks a multiprocessor shall hold at least, the most that leave every kernel its registers: of 65,536, 80 a
+// thread for 4 float32 samples, 96 for 8, 128 for 16, 168 for float64 and for gradients.
+template <class V, int I, int L, Op op>
+constexpr int small_blocks() {
+  return op == Op::backward || sizeof(V) == 8 ? 3 : I == 16 ? 4 : I == 4 ? 6 : 5;
+}
+
+// A team's group: samples x[i], which have the numbers of number_of() from `first` on, to ranks. values_at(samples,
+// values) gives NaN where there is no sample.
+template <int I, int L, class V, class ValuesAt>
+__device__ inline void sort_group(const Team<L>& team, const V (&x)[I], uint32_t first, bool is_full, uint32_t size,
+                                  ValuesAt values_at, Sorted<I, V>& group) {
+  using E = Entries<V>;
+  V before = 0;
+  bool rises = false, sorted = false;
+  if constexpr (sizeof(V) == 4) {
+    sorted =
+        sort_by_short_keys(team, x, first, is_full, size, values_at, group.x, group.sample, before, group.top, rises);
+  } else {
+#pragma unroll
+    for (int i = 0; i < I; ++i) {
+      group.sample[i] = first + (number_of<I>(team, i / 4) | i % 4);
+      group.x[i] = x[i];
+    }
+  }
+  if (!sorted) {
+    typename E::Entry e[I];
+#pragma unroll
+    for (int i = 0; i < I; ++i) e[i] = E::make(group.x[i], group.sample[i]);
+    sort_in_warp(team, e, team.thread);
+#pragma unroll
+    for (int i = 0; i < I; ++i) {
+      group.sample[i] = E::sample(e[i]);
+      group.x[i] = E::value(e[i]);
+    }
+    before = team.previous(group.x[I - 1]);
+    group.top = top_of(team, group.x, is_full, size);
+    if constexpr (sizeof(V) == 8) rises = is_rising(team, group.x, before, group.top);
+  }
+  look_at_neighbours(team, is_full, size, before, rises, group);
+}
+
+// A team's group, of `size` samples from `origin` on, and whether there is one; its samples' numbers begin at `first`.
+// is_full: every thread of the warp has its samples.
+struct Place {
+  int64_t origin;
+  uint32_t size, first;
+  bool is_group, is_full;
+};
+
+// What `call` asks of a warp's groups, whose samples stand in shared memory, and become results there: all of the
+// warp's from `values` on, a sample of the team with number j at own[j]. `spare` has room for all ranks of the team, as
+// has `h`, for one more, with Op::backward. number() is the group's; weights_for(n, rank0, shape) gives the team's
+// shape and its weights.
+template <Op op, int I, class C, class V, int L, class Number, class WeightsFor>
+__device__ inline void weigh_teams(const Call& call, const Team<L>& team, const Place& place, V* values, V* own,
+                                   V* spare, double* h, Number number, WeightsFor weights_for) {
+  // Where all is full, from `values`, though own is the same: one code for both spills (sm_80).
+  const auto values_at = [&](const uint32_t (&sample)[I], V(&value)[I]) {
+    if (place.is_full) {
+#pragma unroll
+      for (int i = 0; i < I; ++i) value[i] = values[sample[i]];
+    } else {
+#pragma unroll
+      for (int i = 0; i < I; ++i) value[i] = sample[i] < place.size ? own[sample[i]] : not_a_number<V>();
+    }
+  };
+  V x[I];
+  get_samples(team, place.is_full, values + place.first, own, place.size, x);
+  Sorted<I, V> group;
+  group.rank0 = computed_here(team.thread * I);
+  sort_group(team, x, place.first, place.is_full, place.size, values_at, group);
+  Shape shape;
+  const C* w = weights_for(group.n, group.rank0, shape);
+  const Coefficients<C> c(shape, w);
+  weigh_for<op>(call, team, c, place.origin, op == Op::backward ? number() : 0, h, spare, group);
+  if constexpr (op == Op::max_at_k) {
+    if (team.thread == 0 && place.is_group) {
+      store_element(call.out, call.batch.dtype, number() * call.stride, group.n > 0 ? group.x[0] : not_a_number<V>());
+    }
+  } else {
+    __syncwarp();  // all have read their samples
+    const uint32_t limit = place.is_full ? kWarp * I : place.size;
+    put_results(team, group, shape.k > 0, limit, own);
+  }
+}
+
+}  // namespace pkpo::cuda
