@@ -68,6 +68,28 @@ def test_ragged(form, seed, record_property):
 
 @every_form
 @every_backend
+def test_one_k_for_groups_of_many_sizes(backend, form):
+    """Smaller than k, and larger."""
+    x, offsets, _ = ragged(3, groups=40, longest=24)
+    for k in (1, 2, 9, 50):
+        if form == "max_at_k":
+            y = BACKENDS[backend].max_at_k(x, offsets, torch.tensor(k))
+        else:
+            y = BACKENDS[backend].transform(x, offsets, torch.tensor(k), baseline=form)
+        for g, (begin, end) in enumerate(pairwise(offsets.tolist())):
+            group = [None if value != value else value for value in x[begin:end].tolist()]
+            exact = oracle.transform(group, k, form)
+            if form != "max_at_k":
+                assert not group or relative_error_of(y[begin:end], exact) <= BOUND[torch.float64]
+            elif exact is None:
+                assert y[g].isnan()
+            else:
+                largest = Fraction(max(abs(value) for value in group if value is not None))
+                assert relative_error_of(y[g : g + 1], [exact], scale=largest) <= BOUND[torch.float64]
+
+
+@every_form
+@every_backend
 def test_dense_with_a_k_a_group(backend, form):
     """The same as each group alone with its k, clamped."""
     backend = BACKENDS[backend]
