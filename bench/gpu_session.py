@@ -5,9 +5,11 @@ GPU for itself; then the tests on it and compute-sanitizer side by side. Goes on
 which did.
 """
 
+import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,6 +59,13 @@ def tests(backend, *names):
     return Step(f"tests of {backend}", command, 150, {"PKPO_TEST_BACKENDS": backend})
 
 
+def end(process):
+    """A process and whatever it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def run(steps):
     """Runs them side by side, prints the end of what each had to say; name -> outcome."""
     running, outcomes = {}, {}
@@ -67,18 +76,24 @@ def run(steps):
             continue
         log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         environment = os.environ | {"PYTHONPATH": str(ROOT)} | (step.environment or {})
-        process = subprocess.Popen(step.command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            step.command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
         running[step.name] = step, process, log
-    for name, (step, process, log) in running.items():
-        try:
-            code = process.wait(max(0.1, begin + step.seconds - time.perf_counter()))
-            outcome = "passed" if code == 0 else f"FAILED ({code})"
-        except subprocess.TimeoutExpired:
-            process.kill()
-            outcome = "FAILED (not done)"
-        outcomes[name] = f"{outcome} in {time.perf_counter() - begin:.0f} s"
-        log.seek(0)
-        print(f"\n== {name}: {outcomes[name]}", *log.read().splitlines()[-LINES:], sep="\n", flush=True)
+    try:
+        for name, (step, process, log) in running.items():
+            try:
+                code = process.wait(max(0.1, begin + step.seconds - time.perf_counter()))
+                outcome = "passed" if code == 0 else f"FAILED ({code})"
+            except subprocess.TimeoutExpired:
+                end(process)
+                outcome = "FAILED (not done)"
+            outcomes[name] = f"{outcome} in {time.perf_counter() - begin:.0f} s"
+            log.seek(0)
+            print(f"\n== {name}: {outcomes[name]}", *log.read().splitlines()[-LINES:], sep="\n", flush=True)
+    finally:
+        for _, process, _ in running.values():
+            end(process)
     return outcomes
 
 

@@ -1,11 +1,15 @@
 """The measurements run, through their one front door, and a quick run writes nothing. What they measure is not tested."""
 
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from bench import gpu_session
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,3 +55,26 @@ def test_the_estimate_finds_the_lines_that_it_counts_by():
     for file, text in named:
         lines = (ROOT / "kernels" / "cuda" / file).read_text().split("\n")
         assert sum(text in line for line in lines) == 1, (file, text)
+
+
+def test_a_step_that_takes_too_long_leaves_no_process(tmp_path, capfd):
+    """Neither its own nor those it started; the others' outcomes are told all the same."""
+    kept = tmp_path / "process"
+    steps = [
+        gpu_session.Step("slow", ["sh", "-c", f"sleep 600 & echo $! > {kept}; wait"], 1),
+        gpu_session.Step("wrong", ["sh", "-c", "echo as it says; exit 3"], 60),
+        gpu_session.Step("right", ["true"], 60),
+    ]
+    outcomes = gpu_session.run(steps)
+    assert [outcome.split(" in ")[0] for outcome in outcomes.values()] == ["FAILED (not done)", "FAILED (3)", "passed"]
+    assert "as it says" in capfd.readouterr().out
+    child = int(kept.read_text())
+    for _ in range(100):  # until whoever inherits it has looked
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail("its child still runs")
