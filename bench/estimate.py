@@ -174,6 +174,14 @@ def line(file, text):
     return file, number
 
 
+def levels_of_sort(code, threads):
+    """The stages of a sort in a warp, whose levels and the exchanges of each are loops."""
+    exchanging = code.find("SHFL", line("sort.cuh", "e[i] = fminf(e[i], -exchange"))
+    merging = code.find("FMNMX", line("sort.cuh", "merge_in_thread<I>(e)"))
+    for level in range(1, round(math.log2(threads)) + 1):
+        yield from [{min(exchanging)}] * level + [{min(merging)}]
+
+
 def way_of(code, threads, items, ties):
     """From one tile to the next."""
     if threads <= 32:
@@ -184,11 +192,8 @@ def way_of(code, threads, items, ties):
     put = code.find("STS", line("group.cuh", "to[group.sample[i]] = group.x[i]"))
     store = code.find("STG", line("rows.cuh", "store(start + 4 * (i * threads"))
     stages = [load]
-    if threads >= 8:  # the sort's levels and the exchanges of each are loops
-        exchanging = code.find("SHFL", line("sort.cuh", "e[i] = fminf(e[i], -exchange"))
-        merging = code.find("FMNMX", line("sort.cuh", "merge_in_thread<I>(e)"))
-        for level in range(1, round(math.log2(min(threads, 32))) + 1):
-            stages += [{min(exchanging)}] * level + [{min(merging)}]
+    if threads >= 8:
+        stages += levels_of_sort(code, min(threads, 32))
     if ties:
         stages.append(code.find(None, line("sort.cuh", "any |= x[i - 1] > x[i]")))
     for merge in range(max(0, int(math.log2(threads / 32)))):
@@ -206,6 +211,18 @@ def way_of(code, threads, items, ties):
     return code.shortest_way([*stages, put, store, load])
 
 
+def way_of_ragged(code, threads, items):
+    """From one tile to the next, of groups that fill their threads and have one k."""
+    load = code.find("LDG", line("rows.cuh", "word[i] = reinterpret_cast<const uint4*>(start)"))
+    samples = code.find("LDS", line("group.cuh", "x[4 * j + i] = number + i < size"))
+    ratios = code.find("LDS", line("ragged.cuh", "return steps[i]"))
+    scan = code.find("FMUL", line("group.cuh", "scan_any(team, c, group.x"), line("scan.cuh", "coefficient[i] *="))
+    put = code.find("STS", line("group.cuh", "if (group.sample[i] < limit)"))
+    store = code.find("STG", line("rows.cuh", "if (at < words) store("))
+    sort = levels_of_sort(code, threads) if threads > 1 else ()
+    return code.shortest_way([load] * (items // 8) + [samples, *sort, ratios, scan, put, store, load])
+
+
 def count(code, way, items):
     """Instructions a sample: by what they are for, and by the unit that limits them."""
     parts = {
@@ -216,6 +233,10 @@ def count(code, way, items):
         line("block.cuh", "merge_warps<L>(e"): "merge",
         line("block.cuh", "sort_in_block<V, Memory::narrow>(team"): "sort in warps",
         line("warp.cuh", "sort_group(team, x, place.first"): "sort",
+        line("ragged.cuh", "load_row<kWarp, I>(batch"): "rows in",
+        line("ragged.cuh", "store_row<kWarp, I>(values"): "rows out",
+        line("ragged.cuh", "return steps[i]"): "weights",
+        line("coefficients.cuh", "put_weights(team, own, w)"): "weights",
         line("group.cuh", "scan_any(team, c, group.x"): "scan",
         line("warp.cuh", "put_results(team, group, shape"): "put",
         line("block.cuh", "put_results(team, group, shape"): "put",
@@ -224,6 +245,8 @@ def count(code, way, items):
         line("warp.cuh", "value[i] = values[sample[i]]"),
         line("block.cuh", "value[i] = values[sample[i]]"),
         line("group.cuh", "to[group.sample[i]] = group.x[i]"),
+        line("warp.cuh", "sample[i] < place.size ? own[sample[i]]"),
+        line("group.cuh", "if (group.sample[i] < limit)"),
         line("sort.cuh", "if (less(b(diagonal"),
         line("sort.cuh", "const Entry head = shelf.get"),
     }
@@ -257,18 +280,25 @@ def main():
     ]
     small = disassemble("small.cu", architecture)
     block = {} if arguments.quick else disassemble("block.cu", architecture)
+    ragged = disassemble("ragged.cu", architecture)
     kinds = [(small, f"small_groupsIfLi{items}ELi{threads}E", threads, items) for threads, items in SMALL]
     kinds += [(block, f"block_groupsIfLi{threads}ELi16E", threads, 16) for threads in (64, 128, 256, 512) if block]
+    ragged_kinds = [(ragged, "ragged_groupsIfLi16E", threads, 16) for threads in (1, 2, 4, 8, 16, 32)]
+    tables = {
+        "Rewards that differ:": (kinds, lambda code, *shape: way_of(code, *shape, ties=False)),
+        "Rewards with ties, as 0 and 1:": (kinds, lambda code, *shape: way_of(code, *shape, ties=True)),
+        "Rewards that differ, in groups given by offsets that fill their threads:": (ragged_kinds, way_of_ragged),
+    }
     memory = 8 / BANDWIDTH
-    for ties in (False, True):
+    for heading, (rows, way) in tables.items():
         table = (
             f"{'n':>6}{'threads':>9}{'instructions':>14}{'ps of work':>12}{'ps of memory':>14}{'of a copy':>11}  limit"
         )
-        out += ["", "Rewards with ties, as 0 and 1:" if ties else "Rewards that differ:", table]
+        out += ["", heading, table]
         details = []
-        for functions, kind, threads, items in kinds:
+        for functions, kind, threads, items in rows:
             [code] = [code for name, code in functions.items() if kind + "LNS0_2OpE0" in name]
-            what, units = count(code, way_of(code, threads, items, ties), items)
+            what, units = count(code, way(code, threads, items), items)
             times = {name: number / (ISSUED * SHARE[name]) for name, number in units.items()} | {"memory": memory}
             limit = max(times, key=times.get)
             work = max(time for name, time in times.items() if name != "memory")
