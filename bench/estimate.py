@@ -219,7 +219,7 @@ def way_of_ragged(code, threads, items):
     scan = code.find("FMUL", line("group.cuh", "scan_any(team, c, group.x"), line("scan.cuh", "coefficient[i] *="))
     put = code.find("STS", line("group.cuh", "if (group.sample[i] < limit)"))
     store = code.find("STG", line("rows.cuh", "if (at < words) store("))
-    sort = levels_of_sort(code, threads) if threads > 1 else ()
+    sort = levels_of_sort(code, threads)
     return code.shortest_way([load] * (items // 8) + [samples, *sort, ratios, scan, put, store, load])
 
 
@@ -232,7 +232,7 @@ def count(code, way, items):
         line("block.cuh", "store_row<L, I>(values"): "rows out",
         line("block.cuh", "merge_warps<L>(e"): "merge",
         line("block.cuh", "sort_in_block<V, Memory::narrow>(team"): "sort in warps",
-        line("warp.cuh", "sort_group(team, x, place.first"): "sort",
+        line("warp.cuh", "sort_group(team, x, its.first"): "sort",
         line("ragged.cuh", "load_row<kWarp, I>(batch"): "rows in",
         line("ragged.cuh", "store_row<kWarp, I>(values"): "rows out",
         line("ragged.cuh", "return steps[i]"): "weights",
@@ -245,7 +245,7 @@ def count(code, way, items):
         line("warp.cuh", "value[i] = values[sample[i]]"),
         line("block.cuh", "value[i] = values[sample[i]]"),
         line("group.cuh", "to[group.sample[i]] = group.x[i]"),
-        line("warp.cuh", "sample[i] < place.size ? own[sample[i]]"),
+        line("warp.cuh", "sample[i] < its.size ? own[sample[i]]"),
         line("group.cuh", "if (group.sample[i] < limit)"),
         line("sort.cuh", "if (less(b(diagonal"),
         line("sort.cuh", "const Entry head = shelf.get"),

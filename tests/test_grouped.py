@@ -35,34 +35,40 @@ def ragged(seed, groups=60, longest=300):
     return x, offsets, k.clamp(min=1)
 
 
+def exact_of(values, offsets, k, form):
+    """The groups, None where absent, and what is expected of each."""
+    for begin, end, group_k in zip(offsets[:-1].tolist(), offsets[1:].tolist(), k.expand(len(offsets) - 1).tolist()):
+        group = [None if value != value else value for value in values[begin:end].tolist()]
+        yield group, oracle.transform(group, group_k, form)
+
+
+def errors_of(y, offsets, exact, form):
+    """Of the groups that have a result, by number."""
+    for g, (group, expected) in enumerate(exact):
+        if form == "max_at_k" and expected is None:
+            assert y[g].isnan()
+        elif form == "max_at_k":
+            largest = Fraction(max(abs(value) for value in group if value is not None))
+            yield g, relative_error_of(y[g : g + 1], [expected], scale=largest)
+        elif group:
+            yield g, relative_error_of(y[offsets[g] : offsets[g + 1]], expected)
+
+
 @every_form
 @pytest.mark.parametrize("seed", [0, 1])
 def test_ragged(form, seed, record_property):
     x, offsets, k = ragged(seed)
     for dtype, bound in BOUND.items():
         values = x.to(dtype)
-        exact = []
-        for begin, end, group_k in zip(offsets[:-1].tolist(), offsets[1:].tolist(), k.tolist()):
-            group = [None if value != value else value for value in values[begin:end].tolist()]
-            exact.append((group, oracle.transform(group, group_k, form)))
+        exact = list(exact_of(values, offsets, k, form))
         for name, backend in BACKENDS.items():
             for index in (offsets, offsets.int()):
                 if form == "max_at_k":
                     y = backend.max_at_k(values, index, k)
                 else:
                     y = backend.transform(values, index, k, baseline=form)
-                for g, (group, expected) in enumerate(exact):
-                    if form == "max_at_k":
-                        if expected is None:
-                            assert y[g].isnan()
-                            continue
-                        largest = Fraction(max(abs(value) for value in group if value is not None))
-                        error = relative_error_of(y[g : g + 1], [expected], scale=largest)
-                    elif not group:
-                        continue
-                    else:
-                        error = relative_error_of(y[offsets[g] : offsets[g + 1]], expected)
-                    assert error <= bound, (name, dtype, g, group, k[g])
+                for g, error in errors_of(y, offsets, exact, form):
+                    assert error <= bound, (name, dtype, g, exact[g][0], k[g])
                     report(record_property, name, f"{form}", dtype, error)
 
 
@@ -76,16 +82,8 @@ def test_one_k_for_groups_of_many_sizes(backend, form):
             y = BACKENDS[backend].max_at_k(x, offsets, torch.tensor(k))
         else:
             y = BACKENDS[backend].transform(x, offsets, torch.tensor(k), baseline=form)
-        for g, (begin, end) in enumerate(pairwise(offsets.tolist())):
-            group = [None if value != value else value for value in x[begin:end].tolist()]
-            exact = oracle.transform(group, k, form)
-            if form != "max_at_k":
-                assert not group or relative_error_of(y[begin:end], exact) <= BOUND[torch.float64]
-            elif exact is None:
-                assert y[g].isnan()
-            else:
-                largest = Fraction(max(abs(value) for value in group if value is not None))
-                assert relative_error_of(y[g : g + 1], [exact], scale=largest) <= BOUND[torch.float64]
+        for g, error in errors_of(y, offsets, exact_of(x, offsets, torch.tensor(k), form), form):
+            assert error <= BOUND[torch.float64], (k, g)
 
 
 @every_form

@@ -24,23 +24,10 @@ cudaError_t by_room(const Call& call, int64_t room, uint32_t smallest, Stream st
   }
 }
 
-template <class V>
-cudaError_t by_op(const Call& call, int64_t room, uint32_t smallest, Stream stream) {
-  switch (call.op) {
-    case Op::transform:
-      return by_room<V, Op::transform>(call, room, smallest, stream);
-    case Op::max_at_k:
-      return by_room<V, Op::max_at_k>(call, room, smallest, stream);
-    default:
-      return by_room<V, Op::backward>(call, room, smallest, stream);
-  }
-}
-
 }  // namespace
 
 cudaError_t run_block(const Call& call, int64_t room, uint32_t smallest, Stream stream) {
-  return is_wide(call.batch.dtype) ? by_op<double>(call, room, smallest, stream)
-                                   : by_op<float>(call, room, smallest, stream);
+  return by_type_and_op(call, [&]<class V, Op op>() { return by_room<V, op>(call, room, smallest, stream); });
 }
 
 }  // namespace pkpo::cuda

@@ -5,6 +5,25 @@
 
 namespace pkpo::cuda {
 
+// A thread has up to 16 samples where it need not hold more than a float32 for each, else 8.
+inline bool is_light(const Call& call) { return !is_wide(call.batch.dtype) && call.op != Op::backward; }
+
+// Calls launch<type of value, op>() for what `call` asks.
+template <class Launch>
+cudaError_t by_type_and_op(const Call& call, Launch launch) {
+  const auto by_op = [&]<class V>() {
+    switch (call.op) {
+      case Op::transform:
+        return launch.template operator()<V, Op::transform>();
+      case Op::max_at_k:
+        return launch.template operator()<V, Op::max_at_k>();
+      default:
+        return launch.template operator()<V, Op::backward>();
+    }
+  };
+  return is_wide(call.batch.dtype) ? by_op.template operator()<double>() : by_op.template operator()<float>();
+}
+
 // Groups of one size, up to 256 samples, or 512 where a thread has 16.
 cudaError_t run_small(const Call& call, Stream stream);
 

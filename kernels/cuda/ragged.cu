@@ -4,11 +4,8 @@
 namespace pkpo::cuda {
 namespace {
 
-// 16 samples a thread where it need hold no more than a float32 for each, and groups are not so small that most of
-// these were absent.
-bool has_16(const Call& call) {
-  return !is_wide(call.batch.dtype) && call.op != Op::backward && call.batch.samples / call.batch.count > 8;
-}
+// Not where groups are so small that most of 16 samples a thread were absent.
+bool has_16(const Call& call) { return is_light(call) && call.batch.samples / call.batch.count > 8; }
 
 template <class V, int I, Op op>
 cudaError_t launch_ragged(const Call& call, Stream stream) {
@@ -24,22 +21,10 @@ cudaError_t by_mean(const Call& call, Stream stream) {
   return launch_ragged<V, 8, op>(call, stream);
 }
 
-template <class V>
-cudaError_t by_op(const Call& call, Stream stream) {
-  switch (call.op) {
-    case Op::transform:
-      return by_mean<V, Op::transform>(call, stream);
-    case Op::max_at_k:
-      return by_mean<V, Op::max_at_k>(call, stream);
-    default:
-      return by_mean<V, Op::backward>(call, stream);
-  }
-}
-
 }  // namespace
 
 cudaError_t run_ragged(const Call& call, Stream stream) {
-  return is_wide(call.batch.dtype) ? by_op<double>(call, stream) : by_op<float>(call, stream);
+  return by_type_and_op(call, [&]<class V, Op op>() { return by_mean<V, op>(call, stream); });
 }
 
 int64_t ragged_room(const Call& call) { return has_16(call) ? kWarp * 16 : kWarp * 8; }

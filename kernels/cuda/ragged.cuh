@@ -42,8 +42,10 @@ __global__ void __launch_bounds__(kSmallBlock, I == 16 ? 3 : small_blocks<V, I, 
   Turn& turn = turn_of_warps[warp];
 
   const bool same_k = !batch.k.data || batch.k.stride == 0;
+  __shared__ uint32_t k_of_ratios;
   if (same_k) {
     const Shape shape{0xffffffffu, clamp_k(k_of(batch, 0), 0xffffffffu, call.form), call.form};
+    k_of_ratios = shape.k;
     for (uint32_t rank = threadIdx.x; rank < room; rank += kSmallBlock) {
       ratios[Ratios<I>::place(rank)] = shape.step(rank);
     }
@@ -61,6 +63,7 @@ __global__ void __launch_bounds__(kSmallBlock, I == 16 ? 3 : small_blocks<V, I, 
     begins[lane] = extent.begin;
     sizes[lane] = is_one ? extent.size : 0;
     uint32_t pending = __ballot_sync(kAllLanes, is_one && extent.size <= room);
+    __syncwarp();  // others read what each has written
     while (pending != 0) {
       // Those from the first one on that lie one after another, and as many of them as fit.
       const int from = __ffs(static_cast<int>(pending)) - 1;
@@ -101,10 +104,9 @@ __global__ void __launch_bounds__(kSmallBlock, I == 16 ? 3 : small_blocks<V, I, 
 
       const auto number = [&] { return turn.base + turn.from + (which < turn.groups ? which : turn.groups - 1); };
       const auto weights_for = [&](uint32_t n, uint32_t rank0, Shape& shape) -> const C* {
-        const int64_t k = k_of(batch, same_k ? 0 : number());
-        shape = Shape{n, clamp_k(k, n, call.form), call.form};
+        shape = Shape{n, clamp_k(same_k ? k_of_ratios : k_of(batch, number()), n, call.form), call.form};
         C* of_team = weights_of_warps[warp] + computed_here(which * rank_room);
-        if (same_k && !team.any(size > 0 && shape.k != clamp_k(k, 0xffffffffu, call.form))) {
+        if (same_k && !team.any(size > 0 && shape.k != k_of_ratios)) {
           const double* steps = ratios + Ratios<I>::place(rank0);
           set_weights<I>(team, shape, rank0, 1.0, [&](int i) { return steps[i]; }, of_team);
         } else {
@@ -114,14 +116,14 @@ __global__ void __launch_bounds__(kSmallBlock, I == 16 ? 3 : small_blocks<V, I, 
       };
       double* h = nullptr;
       if constexpr (op == Op::backward) h = h_of_warps[warp] + which * (rank_room + 1);
-      weigh_teams<op, I, C>(call, team, Place{origin, size, 0, is_group, false}, values, own,
+      weigh_teams<op, I, C>(call, team, TeamGroup{origin, size, 0, is_group, false}, values, own,
                             values + which * rank_room, h, number, weights_for);
       if constexpr (op != Op::max_at_k) {
         __syncwarp();
         if (turn.in_one_row) {
           store_row<kWarp, I>(values, call.out, batch.dtype, turn.begin, turn.place, turn.count, lane);
         } else {
-          const int64_t its = begins[turn.from + (which < turn.groups ? which : 0)];
+          const int64_t its = begins[number() - turn.base];
 #pragma unroll 1
           for (uint32_t i = team.thread; i < size; i += team.threads()) {
             store_element(call.out, batch.dtype, its + i, own[i]);

@@ -35,7 +35,7 @@ __device__ inline int place_of(const void* row, DType dtype, int64_t begin) {
 
 // 16 bytes as values.
 template <class V>
-__device__ inline void unpack(const uint4& word, DType dtype, V* to) {
+__device__ inline void convert(const uint4& word, DType dtype, V* to) {
   const uint32_t words[4] = {word.x, word.y, word.z, word.w};
   const int bytes = 1 << log_bytes_of(dtype);
   if constexpr (sizeof(V) == 8) {
@@ -95,7 +95,7 @@ __device__ inline void load_row(const void* row, DType dtype, int64_t begin, int
   } else {
 #pragma unroll 1
     for (int at = thread; at < words; at += threads) {
-      unpack(reinterpret_cast<const uint4*>(start)[at], dtype, values + (at << log_each));
+      convert(reinterpret_cast<const uint4*>(start)[at], dtype, values + (at << log_each));
     }
   }
   const int done = (words << log_each) - place;

@@ -14,9 +14,7 @@ namespace {
 // A group may have so many samples.
 int64_t largest_group(const Batch& batch) { return batch.offsets.data ? batch.samples : batch.width; }
 
-// The most samples of a group that shares a warp with others, and of one that takes a block; a thread has 16 of them
-// where it need not hold more than a float32 for each, else 8.
-bool is_light(const Call& call) { return !is_wide(call.batch.dtype) && call.op != Op::backward; }
+// The most samples of a group that shares a warp with others, and of one that takes a block.
 int64_t largest_small(const Call& call) { return is_light(call) ? 512 : 256; }
 int64_t smallest_block(const Call& call) { return is_light(call) ? 1024 : 512; }
 int64_t largest_block(const Call& call) { return is_light(call) ? 8192 : 4096; }

@@ -47,22 +47,10 @@ cudaError_t by_width(const Call& call, Stream stream) {
   }
 }
 
-template <class V>
-cudaError_t by_op(const Call& call, Stream stream) {
-  switch (call.op) {
-    case Op::transform:
-      return by_width<V, Op::transform>(call, stream);
-    case Op::max_at_k:
-      return by_width<V, Op::max_at_k>(call, stream);
-    default:
-      return by_width<V, Op::backward>(call, stream);
-  }
-}
-
 }  // namespace
 
 cudaError_t run_small(const Call& call, Stream stream) {
-  return is_wide(call.batch.dtype) ? by_op<double>(call, stream) : by_op<float>(call, stream);
+  return by_type_and_op(call, [&]<class V, Op op>() { return by_width<V, op>(call, stream); });
 }
 
 }  // namespace pkpo::cuda

@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, I, L, op>()) smal
     // A sample's number counts from `origin`, whose value is own[0]: the beginning of its group or, where all groups
     // fill their room, of the tile; then `first` is the number of the group's first.
     const int64_t left = batch.count - tile * teams, begin = tile * tile_size;
-    const int groups = left < teams ? static_cast<int>(left) : teams;
+    const int groups = left < teams ? static_cast<int>(left) : teams, count = groups * static_cast<int>(width);
     const bool is_group = which < groups;
     const uint32_t size = is_group ? width : 0;
     int place = 0;
@@ -65,11 +65,11 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, I, L, op>()) smal
       fetch(tile + step, values_of_warps[turn ^ (buffers - 1)][warp]);
     } else {
       place = place_of(batch.rewards, batch.dtype, begin);
-      load_row<kWarp, I>(batch.rewards, batch.dtype, begin, place, groups * static_cast<int>(width), values, lane);
+      load_row<kWarp, I>(batch.rewards, batch.dtype, begin, place, count, values, lane);
     }
     const bool is_full = width == room && groups == teams && place == 0;
     const uint32_t before = is_full ? 0 : which * width, first = is_full ? which * room : 0;
-    row = {begin, tile, place, groups * static_cast<int>(width)};
+    row = {begin, tile, place, count};
     __syncwarp();
 
     const auto number = [&] { return row.tile * teams + which; };
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, I, L, op>()) smal
     };
     double* h = nullptr;
     if constexpr (op == Op::backward) h = h_of_warps[warp] + which * (room + 1);
-    weigh_teams<op, I, C>(call, team, Place{begin + before, size, first, is_group, is_full}, values,
+    weigh_teams<op, I, C>(call, team, TeamGroup{begin + before, size, first, is_group, is_full}, values,
                           values + place + before, values + computed_here(which * room), h, number, weights_for);
     if constexpr (op != Op::max_at_k) {
       __syncwarp();

@@ -54,7 +54,7 @@ __device__ inline void sort_group(const Team<L>& team, const V (&x)[I], uint32_t
 
 // A team's group, of `size` samples from `origin` on, and whether there is one; its samples' numbers begin at `first`.
 // is_full: every thread of the warp has its samples.
-struct Place {
+struct TeamGroup {
   int64_t origin;
   uint32_t size, first;
   bool is_group, is_full;
@@ -65,34 +65,34 @@ struct Place {
 // has `h`, for one more, with Op::backward. number() is the group's; weights_for(n, rank0, shape) gives the team's
 // shape and its weights.
 template <Op op, int I, class C, class V, int L, class Number, class WeightsFor>
-__device__ inline void weigh_teams(const Call& call, const Team<L>& team, const Place& place, V* values, V* own,
+__device__ inline void weigh_teams(const Call& call, const Team<L>& team, const TeamGroup& its, V* values, V* own,
                                    V* spare, double* h, Number number, WeightsFor weights_for) {
   // Where all is full, from `values`, though own is the same: one code for both spills (sm_80).
   const auto values_at = [&](const uint32_t (&sample)[I], V(&value)[I]) {
-    if (place.is_full) {
+    if (its.is_full) {
 #pragma unroll
       for (int i = 0; i < I; ++i) value[i] = values[sample[i]];
     } else {
 #pragma unroll
-      for (int i = 0; i < I; ++i) value[i] = sample[i] < place.size ? own[sample[i]] : not_a_number<V>();
+      for (int i = 0; i < I; ++i) value[i] = sample[i] < its.size ? own[sample[i]] : not_a_number<V>();
     }
   };
   V x[I];
-  get_samples(team, place.is_full, values + place.first, own, place.size, x);
+  get_samples(team, its.is_full, values + its.first, own, its.size, x);
   Sorted<I, V> group;
   group.rank0 = computed_here(team.thread * I);
-  sort_group(team, x, place.first, place.is_full, place.size, values_at, group);
+  sort_group(team, x, its.first, its.is_full, its.size, values_at, group);
   Shape shape;
   const C* w = weights_for(group.n, group.rank0, shape);
   const Coefficients<C> c(shape, w);
-  weigh_for<op>(call, team, c, place.origin, op == Op::backward ? number() : 0, h, spare, group);
+  weigh_for<op>(call, team, c, its.origin, op == Op::backward ? number() : 0, h, spare, group);
   if constexpr (op == Op::max_at_k) {
-    if (team.thread == 0 && place.is_group) {
+    if (team.thread == 0 && its.is_group) {
       store_element(call.out, call.batch.dtype, number() * call.stride, group.n > 0 ? group.x[0] : not_a_number<V>());
     }
   } else {
     __syncwarp();  // all have read their samples
-    const uint32_t limit = place.is_full ? kWarp * I : place.size;
+    const uint32_t limit = its.is_full ? kWarp * I : its.size;
     put_results(team, group, shape.k > 0, limit, own);
   }
 }
