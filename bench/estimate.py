@@ -297,7 +297,7 @@ def main():
         out += ["", heading, table]
         details = []
         for functions, kind, threads, items in rows:
-            [code] = [code for name, code in functions.items() if kind + "LNS0_2OpE0" in name]
+            [code] = [code for name, code in functions.items() if kind + "LNS0_2OpE0ELb1" in name]
             what, units = count(code, way(code, threads, items), items)
             times = {name: number / (ISSUED * SHARE[name]) for name, number in units.items()} | {"memory": memory}
             limit = max(times, key=times.get)

@@ -84,8 +84,9 @@ __device__ inline void unpack(const Team<L>& team, const typename Entries<V>::En
 }
 
 // Groups of `smallest` to L * I samples; others are left alone.
-template <class V, int L, int I, Op op>
+template <class V, int L, int I, Op op, bool usual>
 __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t smallest) {
+  if constexpr (usual) say_usual(call);
   using C = std::conditional_t<op == Op::backward, double, V>;
   void* memory = dynamic_shared();
   V* values = static_cast<V*>(memory);

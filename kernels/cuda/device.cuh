@@ -129,6 +129,16 @@ __device__ inline V not_a_number() {
 // Values are compared and weighed as float32 where that holds every value of the type, else as float64.
 inline bool is_wide(DType dtype) { return dtype == DType::float64 || dtype == DType::int32 || dtype == DType::int64; }
 
+// The calls that training makes have kernels of their own, compiled without what other baselines and types need: fewer
+// registers, and a third less code, which is what warps wait for where groups are small.
+inline bool is_usual(const Call& call) {
+  return call.op == Op::transform && call.form == Form::loo_1 && call.batch.dtype == DType::float32;
+}
+__device__ inline void say_usual(Call& call) {
+  call.form = Form::loo_1;
+  call.batch.dtype = DType::float32;
+}
+
 template <class V>
 __device__ inline V load_element(const void* from, DType dtype, int64_t i) {
   if constexpr (sizeof(V) == 8) {

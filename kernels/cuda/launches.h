@@ -8,17 +8,20 @@ namespace pkpo::cuda {
 // A thread has up to 16 samples where it need not hold more than a float32 for each, else 8.
 inline bool is_light(const Call& call) { return !is_wide(call.batch.dtype) && call.op != Op::backward; }
 
-// Calls launch<type of value, op>() for what `call` asks.
+// Calls launch<type of value, op, usual>() for what `call` asks.
 template <class Launch>
-cudaError_t by_type_and_op(const Call& call, Launch launch) {
+cudaError_t by_kind(const Call& call, Launch launch) {
   const auto by_op = [&]<class V>() {
     switch (call.op) {
       case Op::transform:
-        return launch.template operator()<V, Op::transform>();
+        if constexpr (sizeof(V) == 4) {
+          if (is_usual(call)) return launch.template operator()<V, Op::transform, true>();
+        }
+        return launch.template operator()<V, Op::transform, false>();
       case Op::max_at_k:
-        return launch.template operator()<V, Op::max_at_k>();
+        return launch.template operator()<V, Op::max_at_k, false>();
       default:
-        return launch.template operator()<V, Op::backward>();
+        return launch.template operator()<V, Op::backward, false>();
     }
   };
   return is_wide(call.batch.dtype) ? by_op.template operator()<double>() : by_op.template operator()<float>();

@@ -17,8 +17,9 @@ struct Ratios {
 };
 
 // Groups of more than kWarp * I samples are left alone: another launch does them.
-template <class V, int I, Op op>
+template <class V, int I, Op op, bool usual>
 __global__ void __launch_bounds__(kSmallBlock, I == 16 ? 3 : small_blocks<V, I, 32, op>()) ragged_groups(Call call) {
+  if constexpr (usual) say_usual(call);
   using C = std::conditional_t<op == Op::backward, double, V>;
   constexpr int room = kWarp * I, warps = kSmallBlock / kWarp;
   __shared__ __align__(16) V values_of_warps[warps][room + kPlaces];

@@ -9,8 +9,9 @@
 namespace pkpo::cuda {
 
 // Groups of up to L * I samples.
-template <class V, int I, int L, Op op>
+template <class V, int I, int L, Op op, bool usual>
 __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, I, L, op>()) small_groups(Call call) {
+  if constexpr (usual) say_usual(call);
   using C = std::conditional_t<op == Op::backward, double, V>;
   constexpr int teams = kWarp / L, room = L * I, warps = kSmallBlock / kWarp, buffers = sizeof(V) == 4 ? 2 : 1;
   __shared__ __align__(16) V values_of_warps[buffers][warps][kWarp * I + kPlaces];
@@ -20,22 +21,7 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, I, L, op>()) smal
   const Team<L> team;
   const int lane = Team<L>::lane(), warp = static_cast<int>(threadIdx.x) / kWarp, which = lane / L;
 
-  __shared__ uint32_t n_of_common, k_of_common;  // what `common` is for; there, so as to take no registers
-  const bool alike = !batch.k.data || batch.k.stride == 0;
-  const uint32_t width = static_cast<uint32_t>(batch.width), k = alike ? clamp_k(k_of(batch, 0), width, call.form) : 0;
-  n_of_common = alike ? width : 0xffffffffu;
-  k_of_common = k;
-  if (alike) set_weights<I>(team, Shape{width, k, call.form}, team.thread * I, 1.0, common);
-  __syncthreads();  // every warp wrote the same
-
-  // The tile's row of memory waits there too until results are written.
-  __shared__ struct Row {
-    int64_t begin, tile;
-    int place, count;
-  } row_of_warps[warps];
-  Row& row = row_of_warps[warp];
-
-  const uint32_t step = gridDim.x * warps, tile_size = teams * width;
+  const uint32_t width = static_cast<uint32_t>(batch.width), step = gridDim.x * warps, tile_size = teams * width;
   int64_t tile = int64_t{blockIdx.x} * warps + warp;
   // Whole tiles of 16 bytes in a row that need no conversion come while the one before is worked on.
   const bool come_ahead = buffers == 2 && batch.dtype == DType::float32 && tile_size % 4 == 0 &&
@@ -51,6 +37,21 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, I, L, op>()) smal
     }
   };
   fetch(tile, values_of_warps[0][warp]);
+
+  __shared__ uint32_t n_of_common, k_of_common;  // what `common` is for; there, so as to take no registers
+  const bool alike = !batch.k.data || batch.k.stride == 0;
+  const uint32_t k = alike ? clamp_k(k_of(batch, 0), width, call.form) : 0;
+  n_of_common = alike ? width : 0xffffffffu;
+  k_of_common = k;
+  if (alike) set_weights<I>(team, Shape{width, k, call.form}, team.thread * I, 1.0, common);
+  __syncthreads();  // every warp wrote the same
+
+  // The tile's row of memory waits there too until results are written.
+  __shared__ struct Row {
+    int64_t begin, tile;
+    int place, count;
+  } row_of_warps[warps];
+  Row& row = row_of_warps[warp];
   for (uint32_t turn = 0; tile * teams < batch.count; turn ^= buffers - 1) {
     V* values = values_of_warps[turn][warp];
     // A sample's number counts from `origin`, whose value is own[0]: the beginning of its group or, where all groups
