@@ -114,7 +114,8 @@ def compile_for(architecture, variant):
 
     target = target_of(architecture)
     source, threads = source_of(variant)
-    compiled = triton.compile(source, target=target, options=launch.options_of(threads, target))
+    options = launch.options_of(threads, target, launch.OPS[variant.op])
+    compiled = triton.compile(source, target=target, options=options)
     if target.backend == "hip":
         assembly = compiled.asm["amdgcn"]
         return Usage(

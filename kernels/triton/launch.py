@@ -76,13 +76,16 @@ def large_kernel(flags, is_sorted):
     return large.weigh_large_groups, threads, flags | {"SORTED": is_sorted, "LOG_C": LOG_CHUNK}
 
 
-def options_of(threads, target):
+def options_of(threads, target, op):
     """For Triton's compiler. No contraction: a group has the same bits in whichever shape it is computed. A thread may take
     all registers that it can have: left to itself, NVIDIA's assembler spills a few in some kernels, so that more threads
-    fit."""
+    fit. And gradients it shall not optimize: on an H200 some of equal rewards came out wrong, every time, from the machine
+    code of ptxas 12.8 and 13.0, and right without their optimizations."""
     options = {"num_warps": threads // target.warp_size, "enable_fp_fusion": False}
     if target.backend == "cuda" and threads <= 256:
         options["maxnreg"] = 255
+    if target.backend == "cuda" and op == OPS["backward"]:
+        options["ptx_options"] = "--opt-level=0"
     return options
 
 
@@ -113,7 +116,7 @@ def launch(kernel, programs, threads, tensors, numbers, flags):
     key = (kernel, device, threads, *of_tensors, *flags.values())
     compiled = _compiled.get(key)
     if compiled is None:
-        options = options_of(threads, triton.runtime.driver.active.get_current_target())
+        options = options_of(threads, triton.runtime.driver.active.get_current_target(), flags["OP"])
         _compiled[key] = kernel[(programs,)](*tensors, *numbers, **flags, **options)
     else:
         compiled[(programs, 1, 1)](*tensors, *numbers, *flags.values())
