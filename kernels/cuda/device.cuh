@@ -130,7 +130,7 @@ __device__ inline V not_a_number() {
 inline bool is_wide(DType dtype) { return dtype == DType::float64 || dtype == DType::int32 || dtype == DType::int64; }
 
 // The calls that training makes have kernels of their own, compiled without what other baselines and types need: fewer
-// registers, and a third less code, which is what warps wait for where groups are small.
+// registers and less code.
 inline bool is_usual(const Call& call) {
   return call.op == Op::transform && call.form == Form::loo_1 && call.batch.dtype == DType::float32;
 }
