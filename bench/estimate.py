@@ -3,7 +3,8 @@
 For every kind of kernel that does a group in one launch: the instructions that a thread issues for each of its samples, by
 what they are for and by the units that execute them, counted in the code that nvcc makes (needs nvcc, but no GPU); the bytes
 that have to move; and which of them is the limit on an H200. Shared memory that is accessed in the samples' order, or where
-runs are merged, takes as many turns as lanes meet on a bank by chance. For larger groups the bytes. A limit of throughput:
+runs are merged, takes as many turns as lanes meet on a bank by chance. For larger groups every pass over them. A limit of
+throughput:
 what waits of its own add is measured (bench/gpu.py). Writes bench/results/estimate_sm90.txt.
 
 Counted is the way that a call usually takes: transform of float32, loo-1 with k >= 2, groups of one size that fill their
@@ -199,7 +200,7 @@ def way_of(code, threads, items, ties):
     for merge in range(max(0, int(math.log2(threads / 32)))):
         merging = line("block.cuh", "merge_warps<L>(e")
         stages.append(code.find("STS", merging, line("sort.cuh", "shelf.put(thread * I + i")))
-        searching = code.find("LDS", merging, line("sort.cuh", "if (less(b(diagonal"))
+        searching = code.find("LDS", merging, line("sort.cuh", "if (less(shelf.get(b + diagonal"))
         stages += [{min(searching)}] * (round(math.log2(32 * items)) + merge)
         stages.append(code.find("LDS", merging, line("sort.cuh", "const Entry head = shelf.get")))
     if ties:
@@ -247,7 +248,7 @@ def count(code, way, items):
         line("group.cuh", "to[group.sample[i]] = group.x[i]"),
         line("warp.cuh", "sample[i] < its.size ? own[sample[i]]"),
         line("group.cuh", "if (group.sample[i] < limit)"),
-        line("sort.cuh", "if (less(b(diagonal"),
+        line("sort.cuh", "if (less(shelf.get(b + diagonal"),
         line("sort.cuh", "const Entry head = shelf.get"),
     }
     what, units = collections.Counter(), collections.Counter()
@@ -262,11 +263,33 @@ def count(code, way, items):
     return what, units
 
 
-def large_bytes(n):
-    """Of a sample in the passes of kernels/cuda/large.cuh: 4 read and an entry of 8 written by the sort of a tile, both ways
-    for every merge; the entries read for the weights and the sums; read, and results of 8 written; both read, 4 written."""
-    merges = math.ceil(math.log2(n / 4096))
-    return (4 + 8) + 16 * merges + 8 + 8 + (8 + 8) + (8 + 8 + 4)
+# Of groups that no block holds: the passes over their tiles (kernels/cuda/radix.cuh, large.cuh), what of a sample of float32
+# moves in each, and how often. Of those that sort most instructions come once for a thread's 16 samples of a full tile.
+PASSES = [
+    ("count, of rewards", 4, 1, None),
+    ("scatter, of rewards", 4 + 8, 1, None),
+    ("count", 4, 3, "count_digitsIfLb0"),
+    ("scatter", 8 + 8, 3, "scatter_digitsIfLb0"),
+    ("sum", 4, 1, None),
+    ("finish", 8 + 4, 1, None),
+]
+
+
+def passes(architecture):
+    functions = disassemble("large.cu", architecture)
+    yield f"{'pass':<20}{'times':>6}{'bytes':>7}{'instructions':>14}{'ps of work':>12}{'ps of memory':>14}"
+    for name, moved, times, kernel in PASSES:
+        line = f"{name:<20}{times:>6}{moved:>7}"
+        if kernel:
+            [code] = [code for function, code in functions.items() if kernel in function]
+            _, units = count(code, range(len(code.names)), 16)
+            work = max(number / (ISSUED * SHARE[unit]) for unit, number in units.items())
+            line += f"{units['issue']:>14.0f}{1e12 * work:>12.2f}{1e12 * moved / BANDWIDTH:>14.2f}"
+        else:
+            line += f"{'':>26}{1e12 * moved / BANDWIDTH:>14.2f}"
+        yield line
+    total = sum(moved * times for _, moved, times, _ in PASSES)
+    yield f"All of them: {total} bytes, {total / 8:.1f} times those of a copy."
 
 
 def main():
@@ -315,8 +338,8 @@ def main():
             "Instructions a sample, for what; and what executes them (exchange: shared memory, shuffles):",
             *details,
         ]
-    out += ["", "Larger groups, bytes a sample over those of a copy (8), where memory is the limit:"]
-    out += [f"{n:>10}  {large_bytes(n):>4}  {large_bytes(n) / 8:>5.1f}" for n in (8192, 65536, 10**6, 10**8)]
+    if not arguments.quick:
+        out += ["", "Groups of more than 8,192 samples, of any size, for a sample:", *passes(architecture)]
     text = "\n".join(out) + "\n"
     print(text)
     if not arguments.quick:

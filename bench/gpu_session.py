@@ -42,8 +42,8 @@ def phases():
     yield [Step("info", [python, "-m", "pkpo_kernels", "info"], 60)]
     yield [Step("benchmark", [python, "-m", "bench.gpu"], 300)]
     checks = [
-        tests("cuda", "gpu", "transform", "grouped", "gradients", "promises", "errors"),
-        tests("triton", "gradients"),
+        tests("cuda", "gpu", "transform", "grouped", "gradients", "promises", "errors", "large_groups"),
+        tests("triton", "transform", "grouped", "gradients"),
     ]
     sanitizer = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     for tool in ("memcheck", "racecheck"):

@@ -98,6 +98,23 @@ __device__ inline uint32_t and_xor(uint32_t a, uint32_t mask, uint32_t b) {
   return result;
 }
 
+// The lanes of the warp in whose number the same bit is set, or clear, as in this one's. Written by hand since the
+// compiler would test the bit twice.
+__device__ inline uint32_t lanes_alike(uint32_t number, uint32_t bit) {
+  uint32_t lanes;
+  asm volatile(
+      "{\n"
+      "  .reg .pred is_set;\n"
+      "  and.b32 %0, %1, %2;\n"
+      "  setp.ne.u32 is_set, %0, 0;\n"
+      "  vote.sync.ballot.b32 %0, is_set, 0xffffffff;\n"
+      "  @!is_set not.b32 %0, %0;\n"
+      "}"
+      : "=r"(lanes)
+      : "r"(number), "r"(bit));
+  return lanes;
+}
+
 __device__ inline float float_of_half(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 __device__ inline uint16_t half_of_float(float value) { return __half_as_ushort(__float2half_rn(value)); }
 #endif

@@ -53,8 +53,6 @@ struct Entries<float> {
   __device__ static Entry make(float value, uint32_t sample) { return uint64_t{key_of(value)} << 32 | sample; }
   __device__ static float value(Entry entry) { return value_of(static_cast<uint32_t>(entry >> 32)); }
   __device__ static uint32_t sample(Entry entry) { return static_cast<uint32_t>(entry); }
-  __device__ static bool is_absent(Entry entry) { return entry >> 32 == 0xffffffffu; }
-  __device__ static Entry moved(Entry entry, uint32_t by) { return entry + by; }  // to a sample so much further on
 };
 
 template <>
@@ -63,8 +61,6 @@ struct Entries<double> {
   __device__ static Entry make(double value, uint32_t sample) { return {key_of(value), sample}; }
   __device__ static double value(const Entry& entry) { return value_of(entry.key); }
   __device__ static uint32_t sample(const Entry& entry) { return entry.sample; }
-  __device__ static bool is_absent(const Entry& entry) { return entry.key == ~uint64_t{0}; }
-  __device__ static Entry moved(const Entry& entry, uint32_t by) { return {entry.key, entry.sample + by}; }
 };
 
 // `count` entries in shared memory, for merging. A place is left free after every I, so that threads that read or write

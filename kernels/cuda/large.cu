@@ -4,14 +4,15 @@
 namespace pkpo::cuda {
 
 cudaError_t run_large(const Call& call, uint32_t smallest, void* workspace, Stream stream) {
-  return is_wide(call.batch.dtype) ? large_groups<double>(call, smallest, workspace, stream)
-                                   : large_groups<float>(call, smallest, workspace, stream);
+  if (is_wide(call.batch.dtype)) return large_groups<double, false>(call, smallest, workspace, stream);
+  return is_usual(call) ? large_groups<float, true>(call, smallest, workspace, stream)
+                        : large_groups<float, false>(call, smallest, workspace, stream);
 }
 
-size_t large_workspace(const Call& call) {
+size_t large_workspace(const Call& call, uint32_t smallest) {
   Workspace<double> wide;
   Workspace<float> narrow;
-  return is_wide(call.batch.dtype) ? lay_out(call, nullptr, wide) : lay_out(call, nullptr, narrow);
+  return is_wide(call.batch.dtype) ? lay_out(call, smallest, nullptr, wide) : lay_out(call, smallest, nullptr, narrow);
 }
 
 }  // namespace pkpo::cuda

@@ -1,285 +1,195 @@
-// Groups of more samples than a block has room for, over the whole device: tiles of 4,096 sorted by a block each,
-// merged by merge path, twice as long every round; then weighed in passes over the tiles, each of which needs a number
-// a tile of the pass before.
+// Groups of more samples than a block has room for: sorted over the whole device (radix.cuh), then weighed in passes
+// over their tiles, each of which needs a number a tile of the pass before.
 //
-// Cost, float32: 8 bytes written a sample to begin with, 16 moved a round, 8 read in each of the passes that follow
-// (products of the weights, sums, results). Nothing waits for the host: how many tiles there are is known on the device
-// alone, and every launch goes over as many as there turn out to be.
+// Cost of the passes, float32, bytes a sample: 4 read for the sums, 8 read and 4 written for the results. For
+// gradients the incoming ones are read where the samples stand, once, and go by rank from then on.
 #pragma once
 
-#include <algorithm>
-
-#include "cuda/block.cuh"
+#include "cuda/group.cuh"
+#include "cuda/radix.cuh"
 
 namespace pkpo::cuda {
 
-constexpr int kTeam = 512;
-constexpr int kItems = 8;  // samples a thread
-constexpr int kTile = kTeam * kItems;
-constexpr int kStretches = 2048;  // of groups, of which a warp lists the tiles
-
-struct Tile {
-  int64_t group, begin;  // of the group
-  uint32_t size, first;  // of the group; the rank of this tile's first sample
-  int64_t slot;          // of the group's first tile: its tiles follow one another
-};
+// Threads that weigh a tile: of 8 samples each, or 16 in the usual calls.
+constexpr int kTeam = 512, kUsualTeam = 256;
+template <int L>
+constexpr int kItems = kTile / L;
 
 template <class V>
 struct Workspace {
-  using Entry = typename Entries<V>::Entry;
-  Entry *entries, *spare;  // a sample each, where the sample stands in the batch
-  double* h;               // a result, or a gap's gradient, by rank; the same
-  Tile* tiles;
+  Tiles tiles;
+  Sorting<V> sorting;
+  double* h;          // of a gap, for gradients
   uint32_t* present;  // a tile each, of its group
   double* products;   // a tile each
   double* sums;  // four a tile: up and down of the finite part, then of the infinite one; for gradients high and low
   uint64_t* largest;  // a tile each
-  uint64_t* ends;     // a stretch of groups each
-  int64_t* tile_count;
+  double* ends;       // a tile each: -top sum(gy) of its group
 };
 
-// The most tiles that groups of more than kTile samples can have.
-inline int64_t most_tiles(const Batch& batch) { return batch.samples / kTile + batch.samples / (kTile + 1) + 1; }
-
 template <class V>
-size_t lay_out(const Call& call, char* memory, Workspace<V>& workspace) {
-  const size_t samples = static_cast<size_t>(call.batch.samples), tiles = static_cast<size_t>(most_tiles(call.batch));
+size_t lay_out(const Call& call, uint32_t smallest, char* memory, Workspace<V>& workspace) {
+  const size_t places = static_cast<size_t>(most_places(call.batch)),
+               tiles = static_cast<size_t>(most_tiles(call.batch, smallest));
   size_t used = 0;
   const auto take = [&](auto*& pointer, size_t count) {
     pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(memory + used);
     used += (count * sizeof(*pointer) + 255) / 256 * 256;
   };
-  take(workspace.entries, samples);
-  take(workspace.spare, samples);
-  take(workspace.h, call.op == Op::max_at_k ? 0 : samples);
-  take(workspace.tiles, tiles);
+  take(workspace.sorting.keys, places);
+  take(workspace.sorting.keys_to, places);
+  take(workspace.sorting.samples, places);
+  take(workspace.sorting.samples_to, places);
+  take(workspace.sorting.counts, tiles * kDigits);
+  take(workspace.sorting.sums, tiles * kDigits);
+  take(workspace.h, call.op == Op::backward ? places : 0);
   take(workspace.present, tiles);
   take(workspace.products, tiles);
   take(workspace.sums, 4 * tiles);
   take(workspace.largest, tiles);
-  take(workspace.ends, kStretches);
-  take(workspace.tile_count, 1);
+  take(workspace.ends, tiles);
+  take(workspace.tiles.tiles, tiles);
+  take(workspace.tiles.count, 1);
+  take(workspace.tiles.chunks, tiles);
+  take(workspace.tiles.chunk_count, 1);
+  take(workspace.tiles.ends, kStretches);
   return used;
 }
 
-// Calls body(extents, the first one's group) for the groups of a stretch; a lane's are kWarp apart.
-constexpr int kExtents = 4;
-template <class Body>
-__device__ inline void for_each_extent(const Batch& batch, int stretch, Body body) {
-  constexpr int64_t step = kExtents * kWarp;
-  const int64_t each = (batch.count - 1) / (kStretches * step) * step + step, end = (stretch + 1) * each;
-  for (int64_t base = stretch * each; base < end && base < batch.count; base += step) {
-    Extent extents[kExtents];
+// A thread's ranks of a tile that has `size`, from or to places that are 16 bytes apart; what is missing is left as is.
+template <int I, class T>
+__device__ inline void load_ranks(const T* from, uint32_t rank, uint32_t size, T (&x)[I]) {
+  if (rank + I <= size) {
+    const Piece<T>* pieces = reinterpret_cast<const Piece<T>*>(from + rank);
 #pragma unroll
-    for (int i = 0; i < kExtents; ++i) {
-      const int64_t g = base + i * kWarp + static_cast<int>(threadIdx.x) % kWarp;
-      extents[i] = g < batch.count ? extent_of(batch, g) : Extent{0, 0};
+    for (int i = 0; i < I; ++i) x[i] = pieces[i / Piece<T>::kItems].item[i % Piece<T>::kItems];
+  } else {
+#pragma unroll
+    for (int i = 0; i < I; ++i) {
+      if (rank + i < size) x[i] = from[rank + i];
     }
-    body(extents, base);
+  }
+}
+template <int I, class T>
+__device__ inline void store_ranks(T* to, uint32_t rank, uint32_t size, const T (&x)[I]) {
+  if (rank + I <= size) {
+    Piece<T>* pieces = reinterpret_cast<Piece<T>*>(to + rank);
+#pragma unroll
+    for (int i = 0; i < I; ++i) pieces[i / Piece<T>::kItems].item[i % Piece<T>::kItems] = x[i];
+  } else {
+#pragma unroll
+    for (int i = 0; i < I; ++i) {
+      if (rank + i < size) to[rank + i] = x[i];
+    }
   }
 }
 
-// Calls body(stretch) for the stretches of a warp.
-template <class Body>
-__device__ inline void for_each_stretch(Body body) {
-  constexpr int warps = kTeam / kWarp;
-  for (int s = blockIdx.x * warps + threadIdx.x / kWarp; s < kStretches; s += gridDim.x * warps) body(s);
-}
-
-// The largest end of a group of `smallest` samples and more in each stretch.
-template <class V>
-__global__ void __launch_bounds__(kTeam, 1) find_ends(Call call, uint32_t smallest, Workspace<V> workspace) {
-  if (blockIdx.x == 0 && threadIdx.x == 0) *workspace.tile_count = 0;
-  for_each_stretch([&](int stretch) {
-    uint64_t last = 0;
-    for_each_extent(call.batch, stretch, [&](const Extent(&extents)[kExtents], int64_t) {
-#pragma unroll
-      for (int i = 0; i < kExtents; ++i) {
-        const Extent& extent = extents[i];
-        if (extent.size >= smallest) last = Larger()(last, static_cast<uint64_t>(extent.begin) + extent.size);
-      }
-    });
-    last = WarpTree<kWarp, uint64_t, Larger>(last).all;
-    if (threadIdx.x % kWarp == 0) workspace.ends[stretch] = last;
-  });
-}
-
-// Lists the tiles of all groups of `smallest` samples and more, in any order but a group's one after another. Where
-// offsets fall, a group that begins before an earlier one ends is left out: what is listed lies side by side, so that
-// it has no more tiles than there is room for, and no two tiles share samples.
-template <class V>
-__global__ void __launch_bounds__(kTeam, 1) list_tiles(Call call, uint32_t smallest, Workspace<V> workspace) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  for_each_stretch([&](int stretch) {
-    uint64_t reached = 0;
-    for (int s = lane; s < stretch; s += kWarp) reached = Larger()(reached, workspace.ends[s]);
-    reached = WarpTree<kWarp, uint64_t, Larger>(reached).all;
-    for_each_extent(call.batch, stretch, [&](const Extent(&extents)[kExtents], int64_t base) {
-      bool is_any = false;
-#pragma unroll
-      for (int i = 0; i < kExtents; ++i) is_any = is_any || extents[i].size >= smallest;
-      if (!__any_sync(kAllLanes, is_any)) return;
-#pragma unroll 1
-      for (int i = 0; i < kExtents; ++i) {  // read again: not unrolled, the extents would be in local memory
-        const int64_t g = base + i * kWarp + lane;
-        const Extent extent = g < call.batch.count ? extent_of(call.batch, g) : Extent{0, 0};
-        uint32_t tiles = extent.size >= smallest ? (extent.size - 1) / kTile + 1 : 0;
-        const uint64_t begin = static_cast<uint64_t>(extent.begin), end = tiles ? begin + extent.size : 0;
-        const Parts<uint64_t> ends = WarpTree<kWarp, uint64_t, Larger>(end).down(reached, 0, lane);
-        reached = Larger()(reached, ends.all);
-        if (begin < ends.before) tiles = 0;
-        const Parts<uint32_t> parts = WarpTree<kWarp, uint32_t, Add>(tiles).down(0, 0, lane);
-        if (parts.all == 0) continue;
-        int64_t slot = 0;
-        if (lane == 0) {
-          slot =
-              static_cast<int64_t>(atomicAdd(reinterpret_cast<unsigned long long*>(workspace.tile_count), parts.all));
-        }
-        slot = __shfl_sync(kAllLanes, slot, 0) + parts.before;
-        for (uint32_t left = __ballot_sync(kAllLanes, tiles > 0); left; left &= left - 1) {
-          const int from = __ffs(static_cast<int>(left)) - 1;
-          const uint32_t count = __shfl_sync(kAllLanes, tiles, from), size = __shfl_sync(kAllLanes, extent.size, from);
-          const int64_t its_begin = __shfl_sync(kAllLanes, extent.begin, from),
-                        own = __shfl_sync(kAllLanes, slot, from);
-          for (uint32_t t = lane; t < count; t += kWarp) {
-            workspace.tiles[own + t] = {base + i * kWarp + from, its_begin, size, t * kTile, own};
-          }
-        }
-      }
-    });
-  });
-}
-
-template <class V>
-__device__ inline uint32_t size_of_tile(const Tile& tile) {
-  return tile.size - tile.first < kTile ? tile.size - tile.first : kTile;
-}
-
-// Calls body(tile, its number) for the tiles of a block.
-template <class V, class Body>
-__device__ inline void for_each_tile(const Workspace<V>& workspace, Body body) {
-  // The count is read every time: kept, it would take registers.
-  for (int64_t i = blockIdx.x; i < *workspace.tile_count; i += gridDim.x) body(workspace.tiles[i], i);
-}
-
-// Writes the entries that a block has by rank, through its shelf.
-template <int L, int I, class Entry, class Shelf, class Map>
-__device__ inline void write_entries(const Entry (&e)[I], uint32_t size, const Shelf& shelf, Entry* to, Map map) {
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < I; ++i) shelf.put(threadIdx.x * I + i, e[i]);
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < I; ++i) {
-    const uint32_t rank = i * L + threadIdx.x;
-    if (rank < size) to[rank] = map(shelf.get(rank));
+// The first of the ranks begin .. end - 1 whose key is not below `key`, else `end`. For all lanes of a warp, which look
+// at as many ranks at once.
+template <class Key>
+__device__ inline uint32_t first_not_below(const Key* keys, uint32_t begin, uint32_t end, Key key) {
+  while (begin < end) {
+    const uint64_t step = (end - begin - 1) / kWarp + 1, at = begin + step * (threadIdx.x % kWarp + 1) - 1;
+    const uint32_t below = __popc(__ballot_sync(kAllLanes, at < end && keys[at] < key));
+    const uint64_t next = begin + step * below, last = next + step - 1;
+    begin = next < end ? static_cast<uint32_t>(next) : end;
+    end = last < end ? static_cast<uint32_t>(last) : end;
   }
-  __syncthreads();
+  return begin;
 }
 
-// Threads that sort a tile: they have 16 samples each where these are float32.
-template <class V>
-constexpr int kSorters = sizeof(V) == 4 ? kTile / 16 : kTeam;
-
-template <class V>
-__global__ void __launch_bounds__(kSorters<V>, 512 / kSorters<V>) sort_tiles(Call call, Workspace<V> workspace) {
-  using E = Entries<V>;
-  constexpr int L = kSorters<V>, I = kTile / L;
-  const Team<L> team;
-  for_each_tile(workspace, [&](const Tile& tile, int64_t) {
-    typename E::Entry e[I];
-    const uint32_t size = size_of_tile<V>(tile), first = tile.first;
-    sort_in_block<V, false>(team, call.batch, tile.begin + first, size, dynamic_shared(), e);
-    write_entries<L>(e, size, Shelf<typename E::Entry, I>(dynamic_shared(), kTile),
-                     workspace.entries + tile.begin + first,
-                     [&](const typename E::Entry& entry) { return E::moved(entry, first); });
-  });
+// The same for all threads of a block, for a question that is rarely asked.
+template <int L, class Find>
+__device__ inline uint32_t found_by_a_warp(const Team<L>& team, Find find) {
+  __shared__ uint32_t found;
+  team.sync();
+  if (team.thread < kWarp) {
+    const uint32_t own = find();
+    if (team.thread == 0) found = own;
+  }
+  team.sync();
+  return found;
 }
 
-// Runs of `run` samples, sorted, become runs of twice as many. A tile is written from two stretches of its two runs,
-// which are merged in shared memory.
-template <class V>
-__global__ void __launch_bounds__(kTeam, sizeof(V) == 4 ? 2 : 1) merge_tiles(Workspace<V> workspace, uint64_t run) {
-  using E = Entries<V>;
-  using Entry = typename E::Entry;
-  __shared__ uint32_t split[2];
-  const Team<kTeam> team;
-  // Samples in shared memory are numbers below kTile; the stretches' own places stand for them until the end.
-  const Shelf<Entry, kItems> shelf(dynamic_shared(), kTile);
-  for_each_tile(workspace, [&](const Tile& tile, int64_t) {
-    const uint64_t begin = tile.first / (2 * run) * (2 * run), rest = tile.size - begin;
-    const uint32_t a_size = static_cast<uint32_t>(rest < run ? rest : run);
-    const uint32_t b_size = static_cast<uint32_t>(rest - a_size < run ? rest - a_size : run);
-    const Entry *a = workspace.entries + tile.begin + begin, *b = a + a_size;
-    const uint32_t from = static_cast<uint32_t>(tile.first - begin), size = size_of_tile<V>(tile);
-    if (team.thread < 2) {
-      split[team.thread] = merge_path<uint32_t>(
-          team.thread ? from + size : from, a_size, b_size, [&](uint32_t i) { return a[i]; },
-          [&](uint32_t i) { return b[i]; });
-    }
-    team.sync();
-    const uint32_t a_from = split[0], a_count = split[1] - split[0], b_from = from - a_from;
-    const auto source = [&](uint32_t i) { return i < a_count ? a[a_from + i] : b[b_from + (i - a_count)]; };
-    for (uint32_t i = team.thread; i < size; i += kTeam) {
-      Entry e = source(i);
-      if constexpr (sizeof(V) == 8) e.sample = i;
-      shelf.put(i, e);
-    }
-    team.sync();
-    const uint32_t rank = team.thread * kItems;
-    Entry e[kItems];
-    if (rank < size) merge_on_shelf<kItems>(shelf, 0, a_count, a_count, size - a_count, rank, e);
-    write_entries<kTeam>(e, size, shelf, workspace.spare + tile.begin + tile.first, [&](Entry entry) {
-      if constexpr (sizeof(V) == 8) entry.sample = source(entry.sample).sample;
-      return entry;
-    });
-  });
-}
-
-// Each thread its ranks of a tile of a sorted group.
-template <class V>
-struct TileRanks {
-  Sorted<kItems, V> group;
-  V lowest;
+// The group of a tile, and each thread its ranks: their values, if the thread is to have them.
+template <class V, int L = kTeam>
+struct TileShape {
+  uint32_t n, rank0;
   Shape shape;
 
-  __device__ TileRanks(const Team<kTeam>& team, const Call& call, const Workspace<V>& workspace, const Tile& tile,
+  __device__ TileShape(const Team<L>& team, const Call& call, const Workspace<V>& workspace, const Tile& tile,
+                       int64_t number)
+      : n(workspace.present[number]),
+        rank0(tile.first + computed_here(team.thread * kItems<L>)),
+        shape{n, clamp_k(k_of(call.batch, tile.group), n, call.form), call.form} {}
+};
+template <class V, int L = kTeam>
+struct TileRanks {
+  Sorted<kItems<L>, V> group;  // but for the samples
+  V lowest;
+  Shape shape;
+  const KeyOf<V>* keys;  // of the group
+  uint32_t first, end;   // ranks of the tile that are present
+
+  __device__ TileRanks(const Team<L>& team, const Call& call, const Workspace<V>& workspace, const Tile& tile,
                        int64_t number) {
-    using E = Entries<V>;
-    const auto* entries = workspace.entries + tile.begin;
-    group.n = workspace.present[number];
-    group.rank0 = tile.first + computed_here(team.thread * kItems);
-    group.top = group.n > 0 ? E::value(entries[group.n - 1]) : V(0);
-    lowest = group.n > 0 ? E::value(entries[0]) : V(0);
+    const TileShape<V, L> its(team, call, workspace, tile, number);
+    shape = its.shape;
+    group.n = its.n;
+    group.rank0 = its.rank0;
+    keys = workspace.sorting.keys + tile.place();
+    first = tile.first < group.n ? tile.first : group.n;
+    end = group.n - first < kTile ? group.n : first + kTile;
+    const KeyOf<V> top = group.n > 0 ? keys[group.n - 1] : key_of(V(0));
+    KeyOf<V> key[kItems<L>];
 #pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      const uint32_t rank = group.rank0 + i;
-      group.x[i] = rank < group.n ? E::value(entries[rank]) : group.top;
-      group.sample[i] = rank < tile.size ? E::sample(entries[rank]) : 0;
-    }
+    for (int i = 0; i < kItems<L>; ++i) key[i] = top;
+    load_ranks(keys, group.rank0, group.n, key);
     const uint32_t below = group.rank0 > 0 ? group.rank0 - 1 : 0;
-    group.before = below < group.n ? E::value(entries[below]) : group.top;
-    shape = Shape{group.n, clamp_k(k_of(call.batch, tile.group), group.n, call.form), call.form};
+    const KeyOf<V> before = below < group.n ? keys[below] : top;
+    group.tied = 0;
+#pragma unroll
+    for (int i = 0; i < kItems<L>; ++i) {
+      const uint32_t rank = group.rank0 + i;
+      if (rank > 0 && rank < group.n && key[i] == (i ? key[i > 0 ? i - 1 : 0] : before)) group.tied |= 1u << i;
+      group.x[i] = value_of(key[i]);
+    }
+    group.before = value_of(before);
+    group.top = value_of(top);
+    lowest = group.n > 0 ? value_of(keys[0]) : V(0);
   }
   __device__ bool out_of_range() const { return !is_in_range(lowest) || !is_in_range(group.top); }
 };
 
-// What a pass left for the tiles of a group, before this tile and after it, along the tree of team.cuh; from kTeam
-// tiles on in turns of so many.
-template <class T, class Op, class At>
-__device__ inline Parts<T> parts_of_tiles(const Team<kTeam>& team, const Tile& tile, T neutral, Op op, At at) {
-  const uint32_t tiles = (tile.size - 1) / kTile + 1, own = tile.first / kTile;
+// Equal rewards on both sides of where a tile begins: their first rank, and the rank behind those of the tile. Both are
+// the tile's first rank where there are none.
+struct Tie {
+  uint32_t begin, end;
+};
+template <int L, class Key>
+__device__ inline Tie tie_with_before(const Team<L>& team, const Key* keys, uint32_t first, uint32_t end) {
+  if (first == 0 || first >= end || keys[first - 1] != keys[first]) return {first, first};
+  const Key key = keys[first];
+  return {found_by_a_warp(team, [&] { return first_not_below(keys, 0, first, key); }),
+          found_by_a_warp(team, [&] { return first_not_below(keys, first, end, Key(key + 1)); })};
+}
+
+// What a pass left for the tiles of a group, before this tile and after it, along the tree of team.cuh; of more than
+// 32 tiles in turns of as many as there are threads.
+template <int L, class T, class Op, class At>
+__device__ inline Parts<T> parts_of_tiles(const Team<L>& team, const Tile& tile, T neutral, Op op, At at) {
+  const uint32_t tiles = tile.tiles(), own = tile.first / kTile;
   if (tiles <= kWarp) {  // every warp by itself
-    const uint32_t t = Team<kTeam>::lane();
+    const uint32_t t = Team<L>::lane();
     const Parts<T> inner =
         WarpTree<kWarp, T, Op>(t < tiles ? at(tile.slot + t) : neutral).down(neutral, neutral, static_cast<int>(t));
     return {broadcast_in_warp(inner.before, own), broadcast_in_warp(inner.after, own), inner.all};
   }
   Parts<T> parts{neutral, neutral, neutral};
-  for (uint32_t turn = 0; turn < tiles; turn += kTeam) {
+  for (uint32_t turn = 0; turn < tiles; turn += L) {
     const uint32_t t = turn + team.thread;
     const Parts<T> inner = team.parts(t < tiles ? at(tile.slot + t) : neutral, neutral, op);
-    if (own >= turn && own - turn < kTeam) {
+    if (own >= turn && own - turn < L) {
       parts.before = op(parts.all, team.broadcast(inner.before, own - turn));
       parts.after = team.broadcast(inner.after, own - turn);
     } else if (own < turn) {
@@ -290,68 +200,63 @@ __device__ inline Parts<T> parts_of_tiles(const Team<kTeam>& team, const Tile& t
   return parts;
 }
 
-template <class V>
-__device__ inline double product_beyond(const Team<kTeam>& team, const Workspace<V>& workspace, const Tile& tile) {
+template <int L, class V>
+__device__ inline double product_beyond(const Team<L>& team, const Workspace<V>& workspace, const Tile& tile) {
   return parts_of_tiles(team, tile, 1.0, Multiply(), [&](int64_t t) { return workspace.products[t]; }).after;
 }
 
 // How many samples of a tile's group are present, and the product of the factors of its ranks.
 template <class V>
-__global__ void __launch_bounds__(kTeam, 1) multiply_tiles(Call call, Workspace<V> workspace) {
-  using E = Entries<V>;
+__global__ void __launch_bounds__(kTeam, 2) multiply_tiles(Call call, Workspace<V> workspace) {
   const Team<kTeam> team;
-  for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
-    const auto* entries = workspace.entries + tile.begin;
-    uint32_t low = 0, high = tile.size;
-    while (low < high) {  // the first absent one
-      const uint32_t middle = low + (high - low) / 2;
-      if (E::is_absent(entries[middle])) {
-        high = middle;
-      } else {
-        low = middle + 1;
-      }
-    }
-    const Shape shape{low, clamp_k(k_of(call.batch, tile.group), low, call.form), call.form};
+  workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+    const auto* keys = workspace.sorting.keys + tile.place();
+    const KeyOf<V> absent = ~KeyOf<V>(0);
+    uint32_t n = tile.size;
+    if (keys[n - 1] == absent) n = found_by_a_warp(team, [&] { return first_not_below(keys, 0, tile.size, absent); });
+    const Shape shape{n, clamp_k(k_of(call.batch, tile.group), n, call.form), call.form};
     const double share = shape.share();
-    double factor[kItems];
+    double factor[kItems<kTeam>];
 #pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      const uint32_t rank = tile.first + team.thread * kItems + i;
+    for (int i = 0; i < kItems<kTeam>; ++i) {
+      const uint32_t rank = tile.first + team.thread * kItems<kTeam> + i;
       factor[i] = shape.factor(rank, shape.step(rank), share);
     }
-    const Tree<kItems, double, Multiply> tree(factor);
+    const Tree<kItems<kTeam>, double, Multiply> tree(factor);
     const double product = team.parts(tree.all(), 1.0, Multiply()).all;
     if (team.thread == 0) {
-      workspace.present[number] = low;
+      workspace.present[number] = n;
       workspace.products[number] = product;
     }
   });
 }
 
 // The sums of a tile's terms.
-template <class V>
-__global__ void __launch_bounds__(kTeam, 1) sum_tiles(Call call, Workspace<V> workspace) {
-  const Team<kTeam> team;
-  for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
-    const TileRanks<V> ranks(team, call, workspace, tile, number);
+template <class V, bool usual, int L = usual ? kUsualTeam : kTeam>
+__global__ void __launch_bounds__(L, usual ? 2 : 1) sum_tiles(Call call, Workspace<V> workspace) {
+  if constexpr (usual) say_usual(call);
+  constexpr int I = kItems<L>;
+  const Team<L> team;
+  workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+    const TileRanks<V, L> ranks(team, call, workspace, tile, number);
     V* w = reinterpret_cast<V*>(dynamic_shared());
-    set_weights<kItems>(team, ranks.shape, ranks.group.rank0, product_beyond(team, workspace, tile), w);
+    set_weights<I>(team, ranks.shape, ranks.group.rank0, product_beyond(team, workspace, tile), w);
     const Coefficients<V> c(ranks.shape, w);
 #pragma unroll 1
     for (int part = ranks.out_of_range() ? 1 : 0; part >= 0; --part) {
       const uint32_t rank0 = computed_here(ranks.group.rank0);
       const V scale = ranks.out_of_range() ? V(0.25) : V(1);
       const auto part_of = [&](V x) { return part == 1 ? infinite_part(x) : finite_part(x, scale); };
-      V values[kItems];
+      V values[I];
 #pragma unroll
-      for (int i = 0; i < kItems; ++i) values[i] = part_of(ranks.group.x[i]);
+      for (int i = 0; i < I; ++i) values[i] = part_of(ranks.group.x[i]);
       const V before = part_of(ranks.group.before);
-      const auto sum = [&](V(&coefficient)[kItems]) {
+      const auto sum = [&](V(&coefficient)[I]) {
         const auto terms = terms_of(coefficient, values, before);
         return team.parts(terms.all(), 0.0, Add()).all;
       };
       double up = 0, down = 0;
-      V coefficient[kItems];
+      V coefficient[I];
       if (ranks.shape.has_up()) {
         c.up(team, rank0, coefficient);
         up = sum(coefficient);
@@ -368,101 +273,113 @@ __global__ void __launch_bounds__(kTeam, 1) sum_tiles(Call call, Workspace<V> wo
   });
 }
 
-template <class V>
-__global__ void __launch_bounds__(kTeam, 1) finish_tiles(Call call, Workspace<V> workspace) {
-  const Team<kTeam> team;
-  for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
-    if (call.op == Op::max_at_k && tile.first > 0) return;
-    TileRanks<V> ranks(team, call, workspace, tile, number);
-    V* w = reinterpret_cast<V*>(dynamic_shared());
-    set_weights<kItems>(team, ranks.shape, ranks.group.rank0, product_beyond(team, workspace, tile), w);
-    const Coefficients<V> c(ranks.shape, w);
-    const auto beyond = [&](int part) {
-      const auto at = [&](int which) {
-        return [&, which](int64_t t) { return workspace.sums[4 * t + 2 * part + which]; };
-      };
-      return Beyond{parts_of_tiles(team, tile, 0.0, Add(), at(0)).before,
-                    parts_of_tiles(team, tile, 0.0, Add(), at(1)).after};
-    };
-    const Beyond finite = beyond(0), infinite = ranks.out_of_range() ? beyond(1) : Beyond();
-    V y[kItems];
-    scan_any(team, c, ranks.group.x, ranks.group.top, ranks.group.rank0, ranks.group.before, finite, infinite,
-             ranks.out_of_range(), w + kTile, y);
-    if (call.op == Op::max_at_k) {
-      if (team.thread == 0) {
-        store_element(call.out, call.batch.dtype, tile.group * call.stride,
-                      ranks.shape.k > 0 ? y[0] : not_a_number<V>());
-      }
-      return;
+// Results. Equal rewards get that of the first of them: where this is in a tile before, that tile is weighed too.
+template <class V, bool usual, int L = usual ? kUsualTeam : kTeam>
+__global__ void __launch_bounds__(L, usual ? 2 : 1) finish_tiles(Call call, Workspace<V> workspace) {
+  if constexpr (usual) say_usual(call);
+  constexpr int I = kItems<L>;
+  const Team<L> team;
+  __shared__ struct {  // out of the registers' way
+    int64_t number;    // of the tile that is weighed
+    uint32_t end_of_tie;
+    V y_of_tie;
+  } waiting;
+  workspace.tiles.for_each([&](const Tile& wanted, int64_t own) {
+    if (!usual && call.op == Op::max_at_k && wanted.first > 0) return;
+    const uint32_t n = workspace.present[own], end = n - wanted.first < kTile ? n : wanted.first + kTile;
+    const Tie tie = tie_with_before(team, workspace.sorting.keys + wanted.place(), wanted.first,
+                                    wanted.first < n ? end : wanted.first);
+    if (team.thread == 0) {
+      waiting.number = tie.begin < wanted.first ? wanted.slot + tie.begin / kTile : own;
+      waiting.end_of_tie = tie.end;
     }
-#pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      const uint32_t rank = ranks.group.rank0 + i;
-      if (rank < ranks.group.n) workspace.h[tile.begin + rank] = y[i];
-    }
-  });
-}
-
-// The first rank of the value at `rank`.
-template <class V>
-__device__ inline uint32_t first_of_value(const typename Entries<V>::Entry* entries, uint32_t rank, V x) {
-  if (rank == 0 || Entries<V>::value(entries[rank - 1]) != x) return rank;
-  uint32_t low = 0, high = rank;
-  while (low < high) {
-    const uint32_t middle = low + (high - low) / 2;
-    if (Entries<V>::value(entries[middle]) < x) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
-// Equal rewards get the result of the first of them.
-template <class V>
-__global__ void __launch_bounds__(kTeam, 2) share_results(Call call, Workspace<V> workspace) {
-  using E = Entries<V>;
-  for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
-    const auto* entries = workspace.entries + tile.begin;
-    const uint32_t n = workspace.present[number], end = tile.first + size_of_tile<V>(tile);
-    const uint32_t k = clamp_k(k_of(call.batch, tile.group), n, call.form);
-    const double* h = workspace.h + tile.begin;
-    constexpr int kAtOnce = 4;  // read at once, though few are tied
+    team.sync();
 #pragma unroll 1
-    for (uint32_t from = tile.first; from < end; from += kAtOnce * kTeam) {
-      typename E::Entry e[kAtOnce], before[kAtOnce];
-      double y[kAtOnce];
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-        const uint32_t wanted = from + i * kTeam + threadIdx.x, rank = wanted < end ? wanted : end - 1;
-        e[i] = entries[rank];
-        before[i] = entries[rank > 0 ? rank - 1 : 0];
-        y[i] = rank < n ? h[rank] : 0.0;
-      }
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-        const uint32_t rank = from + i * kTeam + threadIdx.x;
-        if (rank >= end) break;
-        if (rank > 0 && rank < n && E::value(e[i]) == E::value(before[i])) {
-          y[i] = h[first_of_value<V>(entries, rank, E::value(e[i]))];
+    while (true) {
+      const int64_t number = waiting.number;
+      const Tile tile = workspace.tiles.tiles[number];
+      TileRanks<V, L> ranks(team, call, workspace, tile, number);
+      V* w = reinterpret_cast<V*>(dynamic_shared());
+      set_weights<I>(team, ranks.shape, ranks.group.rank0, product_beyond(team, workspace, tile), w);
+      const Coefficients<V> c(ranks.shape, w);
+      const auto beyond = [&](int part) {
+        const auto at = [&](int which) {
+          return [&, which](int64_t t) { return workspace.sums[4 * t + 2 * part + which]; };
+        };
+        return Beyond{ranks.shape.has_up() ? parts_of_tiles(team, tile, 0.0, Add(), at(0)).before : 0.0,
+                      ranks.shape.has_down() ? parts_of_tiles(team, tile, 0.0, Add(), at(1)).after : 0.0};
+      };
+      const Beyond finite = beyond(0), infinite = ranks.out_of_range() ? beyond(1) : Beyond();
+      V y[I];
+      scan_any(team, c, ranks.group.x, ranks.group.top, ranks.group.rank0, ranks.group.before, finite, infinite,
+               ranks.out_of_range(), w + kTile, y);
+      if (!usual && call.op == Op::max_at_k) {
+        if (team.thread == 0) {
+          store_element(call.out, call.batch.dtype, tile.group * call.stride,
+                        ranks.shape.k > 0 ? y[0] : not_a_number<V>());
         }
-        store_element(call.out, call.batch.dtype, tile.begin + E::sample(e[i]), k > 0 ? static_cast<V>(y[i]) : V(0));
+        break;
       }
+      share_result(team, ranks.group.tied, y);
+      if (waiting.number != own) {
+        team.sync();
+        if (team.thread == L - 1) {
+          waiting.number = own;
+          waiting.y_of_tie = y[I - 1];
+        }
+        team.sync();
+        continue;
+      }
+      const uint32_t rank0 = computed_here(ranks.group.rank0);
+      uint32_t sample[I];
+      load_ranks(workspace.sorting.samples + tile.place(), rank0, tile.size, sample);
+#pragma unroll
+      for (int i = 0; i < I; ++i) {
+        const uint32_t rank = rank0 + i;
+        if (rank >= tile.size) break;
+        const bool counts = rank < ranks.group.n && ranks.shape.k > 0;
+        store_element(call.out, call.batch.dtype, tile.begin + sample[i],
+                      counts ? rank < waiting.end_of_tie ? waiting.y_of_tie : y[i] : V(0));
+      }
+      break;
     }
+    team.sync();
   });
 }
 
+// The largest incoming gradient of a tile; all of them, by rank, to where keys have gone.
 template <class V>
-__global__ void __launch_bounds__(kTeam, 1) largest_gradients(Call call, Workspace<V> workspace) {
+__device__ inline V* gradients_by_rank(const Workspace<V>& workspace, const Tile& tile) {
+  return reinterpret_cast<V*>(workspace.sorting.keys_to) + tile.place();
+}
+
+template <class V>
+__device__ inline void load_gradient_by_rank(const Workspace<V>& workspace, const Tile& tile, const TileShape<V>& its,
+                                             double (&gy)[kItems<kTeam>]) {
+  V own[kItems<kTeam>] = {};
+  load_ranks(gradients_by_rank(workspace, tile), its.rank0, its.n, own);
+#pragma unroll
+  for (int i = 0; i < kItems<kTeam>; ++i) gy[i] = own[i];
+}
+
+template <class V>
+__global__ void __launch_bounds__(kTeam, 2) largest_gradients(Call call, Workspace<V> workspace) {
   const Team<kTeam> team;
-  for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
-    const TileRanks<V> ranks(team, call, workspace, tile, number);
-    double gy[kItems];
-    load_gradient(call, tile.begin, tile.group, ranks.group, gy);
+  workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+    const TileShape<V> its(team, call, workspace, tile, number);
+    Sorted<kItems<kTeam>, V> group;
+    group.n = its.n;
+    group.rank0 = its.rank0;
+    load_ranks(workspace.sorting.samples + tile.place(), its.rank0, tile.size, group.sample);
+    double gy[kItems<kTeam>];
+    load_gradient(call, tile.begin, tile.group, group, gy);
     uint64_t largest = 0;
 #pragma unroll
-    for (int i = 0; i < kItems; ++i) largest = Larger()(largest, magnitude(gy[i]));
+    for (int i = 0; i < kItems<kTeam>; ++i) {
+      group.x[i] = static_cast<V>(gy[i]);
+      largest = Larger()(largest, magnitude(gy[i]));
+    }
+    store_ranks(gradients_by_rank(workspace, tile), its.rank0, tile.size, group.x);
     largest = team.parts(largest, uint64_t{0}, Larger()).all;
     if (team.thread == 0) workspace.largest[number] = largest;
   });
@@ -476,17 +393,17 @@ __device__ inline Cuts cuts_of_tiles(const Team<kTeam>& team, const Workspace<V>
 }
 
 template <class V>
-__global__ void __launch_bounds__(kTeam, 1) sum_gradients(Call call, Workspace<V> workspace) {
+__global__ void __launch_bounds__(kTeam, 2) sum_gradients(Call call, Workspace<V> workspace) {
   const Team<kTeam> team;
-  for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
-    const TileRanks<V> ranks(team, call, workspace, tile, number);
-    double gy[kItems];
-    load_gradient(call, tile.begin, tile.group, ranks.group, gy);
-    const Cuts cuts = cuts_of_tiles(team, workspace, tile, ranks.group.n);
-    Pair piece[kItems];
+  workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+    const TileShape<V> its(team, call, workspace, tile, number);
+    double gy[kItems<kTeam>];
+    load_gradient_by_rank(workspace, tile, its, gy);
+    const Cuts cuts = cuts_of_tiles(team, workspace, tile, its.n);
+    Pair piece[kItems<kTeam>];
 #pragma unroll
-    for (int i = 0; i < kItems; ++i) piece[i] = cut(gy[i], cuts);
-    const Tree<kItems, Pair, Add> tree(piece);
+    for (int i = 0; i < kItems<kTeam>; ++i) piece[i] = cut(gy[i], cuts);
+    const Tree<kItems<kTeam>, Pair, Add> tree(piece);
     const Pair all = team.parts(tree.all(), Pair{0, 0}, Add()).all;
     if (team.thread == 0) {
       workspace.sums[4 * number] = all.high;
@@ -495,100 +412,83 @@ __global__ void __launch_bounds__(kTeam, 1) sum_gradients(Call call, Workspace<V
   });
 }
 
-// h by rank, and for every tile its group's -top sum(gy).
+// h by rank, and what the top rank's gradient is besides.
 template <class V>
-__global__ void __launch_bounds__(kTeam, 1) scan_gradients(Call call, Workspace<V> workspace, double* ends) {
+__global__ void __launch_bounds__(kTeam, 1) scan_gradients(Call call, Workspace<V> workspace) {
   const Team<kTeam> team;
-  for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
-    const TileRanks<V> ranks(team, call, workspace, tile, number);
-    double gy[kItems], h[kItems];
-    load_gradient(call, tile.begin, tile.group, ranks.group, gy);
+  workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+    const TileShape<V> its(team, call, workspace, tile, number);
+    double gy[kItems<kTeam>], h[kItems<kTeam>];
+    load_gradient_by_rank(workspace, tile, its, gy);
     double* w = reinterpret_cast<double*>(dynamic_shared());
-    set_weights<kItems>(team, ranks.shape, ranks.group.rank0, product_beyond(team, workspace, tile), w);
-    const Coefficients<double> c(ranks.shape, w);
-    const Cuts cuts = cuts_of_tiles(team, workspace, tile, ranks.group.n);
+    set_weights<kItems<kTeam>>(team, its.shape, its.rank0, product_beyond(team, workspace, tile), w);
+    const Coefficients<double> c(its.shape, w);
+    const Cuts cuts = cuts_of_tiles(team, workspace, tile, its.n);
     const Parts<Pair> tiles = parts_of_tiles(team, tile, Pair{0, 0}, Add(), [&](int64_t t) {
       return Pair{workspace.sums[4 * t], workspace.sums[4 * t + 1]};
     });
-    const double total =
-        scan_gradient(team, c, ranks.group.rank0, gy, cuts, BeyondGradient{tiles.before, tiles.after}, h);
-#pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      const uint32_t rank = ranks.group.rank0 + i;
-      if (rank < ranks.group.n) workspace.h[tile.begin + rank] = h[i];
-    }
-    if (team.thread == 0) ends[number] = c.top != 0 ? -(c.top * total) : 0.0;
+    const double total = scan_gradient(team, c, its.rank0, gy, cuts, BeyondGradient{tiles.before, tiles.after}, h);
+    store_ranks(workspace.h + tile.place(), its.rank0, its.n, h);
+    if (team.thread == 0) workspace.ends[number] = c.top != 0 ? -(c.top * total) : 0.0;
   });
 }
 
 template <class V>
-__global__ void __launch_bounds__(kTeam, 1) finish_gradients(Call call, Workspace<V> workspace, double* ends) {
-  for_each_tile(workspace, [&](const Tile& tile, int64_t number) {
-    using E = Entries<V>;
-    const auto* entries = workspace.entries + tile.begin;
-    const double* h = workspace.h + tile.begin;
-    const uint32_t n = workspace.present[number], end = tile.first + size_of_tile<V>(tile);
-    const uint32_t k = clamp_k(k_of(call.batch, tile.group), n, call.form);
-    for (uint32_t rank = tile.first + threadIdx.x; rank < end; rank += kTeam) {
+__global__ void __launch_bounds__(kTeam, 2) finish_gradients(Call call, Workspace<V> workspace) {
+  const Team<kTeam> team;
+  workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+    const TileRanks<V> ranks(team, call, workspace, tile, number);
+    const double* h = workspace.h + tile.place();
+    const uint32_t n = ranks.group.n, rank0 = ranks.group.rank0;
+    uint32_t first[kItems<kTeam>], last[kItems<kTeam>];
+    find_ties(team, ranks.group.tied, rank0, n, first, last);
+    // Where equal rewards began before the tile, and where those end that go on behind it.
+    const uint32_t begin = tie_with_before(team, ranks.keys, ranks.first, ranks.end).begin;
+    uint32_t end = ranks.end;
+    if (end < n && end > 0 && ranks.keys[end - 1] == ranks.keys[end]) {
+      end = found_by_a_warp(
+          team, [&] { return first_not_below(ranks.keys, ranks.end, n, KeyOf<V>(ranks.keys[ranks.end] + 1)); });
+    }
+    uint32_t sample[kItems<kTeam>];
+    load_ranks(workspace.sorting.samples + tile.place(), rank0, tile.size, sample);
+#pragma unroll
+    for (int i = 0; i < kItems<kTeam>; ++i) {
+      const uint32_t rank = rank0 + i;
+      if (rank >= tile.size) break;
       double gx = 0;
-      if (rank < n && k > 0) {
-        const V x = E::value(entries[rank]);
-        const uint32_t first = first_of_value<V>(entries, rank, x);
-        uint32_t low = rank + 1, high = n;  // to become the first rank above it
-        if (low < n && E::value(entries[low]) != x) high = low;
-        while (low < high) {
-          const uint32_t middle = low + (high - low) / 2;
-          if (E::value(entries[middle]) > x) {
-            high = middle;
-          } else {
-            low = middle + 1;
-          }
-        }
-        gx = h[first] - (low < n ? h[low] : ends[number]);
-        if (low - first > 1) gx /= static_cast<double>(low - first);
+      if (rank < n && ranks.shape.k > 0) {
+        const uint32_t low = first[i] < ranks.first ? begin : first[i],
+                       behind = last[i] < ranks.end ? last[i] + 1 : end;
+        gx = h[low] - (behind < n ? h[behind] : workspace.ends[number]);
+        if (behind - low > 1) gx /= static_cast<double>(behind - low);
       }
-      store_element(call.out, call.batch.dtype, tile.begin + E::sample(entries[rank]), static_cast<V>(gx));
+      store_element(call.out, call.batch.dtype, tile.begin + sample[i], static_cast<V>(gx));
     }
   });
 }
 
 // Enqueues all of it.
-template <class V>
+template <class V, bool usual>
 cudaError_t large_groups(const Call& call, uint32_t smallest, void* memory, Stream stream) {
   Workspace<V> workspace;
-  lay_out(call, static_cast<char*>(memory), workspace);
-  const int64_t tiles = most_tiles(call.batch);
-  constexpr size_t shelf = Shelf<typename Entries<V>::Entry, kItems>::bytes(kTile);
-  const int64_t stretches = std::min<int64_t>(kStretches, (call.batch.count - 1) / (kExtents * kWarp) + 1);
-  const int64_t listing = (stretches - 1) / (kTeam / kWarp) + 1;
-  cudaError_t error = launch<find_ends<V>>(listing, kTeam, 0, stream, call, smallest, workspace);
-  if (error == cudaSuccess) error = launch<list_tiles<V>>(listing, kTeam, 0, stream, call, smallest, workspace);
-  if (error == cudaSuccess) error = launch<sort_tiles<V>>(tiles, kSorters<V>, shelf, stream, call, workspace);
-  const uint64_t longest = static_cast<uint64_t>(call.batch.offsets.data ? call.batch.samples : call.batch.width);
-  for (uint64_t run = kTile; run < longest && error == cudaSuccess; run *= 2) {
-    error = launch<merge_tiles<V>>(tiles, kTeam, shelf, stream, workspace, run);
-    auto* sorted = workspace.spare;
-    workspace.spare = workspace.entries;
-    workspace.entries = sorted;
-  }
+  lay_out(call, smallest, static_cast<char*>(memory), workspace);
+  const Batch& batch = call.batch;
+  const int64_t tiles = most_tiles(batch, smallest);
+  cudaError_t error = list(batch, smallest, workspace.tiles, stream);
   const auto pass = [&](auto enqueue) {
     if (error == cudaSuccess) error = enqueue();
   };
+  pass([&] { return sort_groups(batch, workspace.tiles, tiles, workspace.sorting, stream); });
   pass([&] { return launch<multiply_tiles<V>>(tiles, kTeam, 0, stream, call, workspace); });
   if (call.op == Op::backward) {
     pass([&] { return launch<largest_gradients<V>>(tiles, kTeam, 0, stream, call, workspace); });
     pass([&] { return launch<sum_gradients<V>>(tiles, kTeam, 0, stream, call, workspace); });
-    // The products are read by the pass that finds the ends, so the ends stand in the place of something else.
-    double* ends = reinterpret_cast<double*>(workspace.spare);
-    pass(
-        [&] { return launch<scan_gradients<V>>(tiles, kTeam, sizeof(double) * kTile, stream, call, workspace, ends); });
-    pass([&] { return launch<finish_gradients<V>>(tiles, kTeam, 0, stream, call, workspace, ends); });
+    pass([&] { return launch<scan_gradients<V>>(tiles, kTeam, sizeof(double) * kTile, stream, call, workspace); });
+    pass([&] { return launch<finish_gradients<V>>(tiles, kTeam, 0, stream, call, workspace); });
   } else {
-    pass([&] { return launch<sum_tiles<V>>(tiles, kTeam, sizeof(V) * kTile, stream, call, workspace); });
-    pass([&] { return launch<finish_tiles<V>>(tiles, kTeam, 2 * sizeof(V) * kTile, stream, call, workspace); });
-    if (call.op == Op::transform) {
-      pass([&] { return launch<share_results<V>>(tiles, kTeam, 0, stream, call, workspace); });
-    }
+    constexpr int L = usual ? kUsualTeam : kTeam;
+    pass([&] { return launch<sum_tiles<V, usual>>(tiles, L, sizeof(V) * kTile, stream, call, workspace); });
+    pass([&] { return launch<finish_tiles<V, usual>>(tiles, L, 2 * sizeof(V) * kTile, stream, call, workspace); });
   }
   return error;
 }

@@ -39,6 +39,6 @@ cudaError_t run_block(const Call& call, int64_t room, uint32_t smallest, Stream 
 
 // Groups of `smallest` samples and more.
 cudaError_t run_large(const Call& call, uint32_t smallest, void* workspace, Stream stream);
-size_t large_workspace(const Call& call);
+size_t large_workspace(const Call& call, uint32_t smallest);
 
 }  // namespace pkpo::cuda

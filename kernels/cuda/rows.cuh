@@ -33,6 +33,33 @@ __device__ inline int place_of(const void* row, DType dtype, int64_t begin) {
          ((16 >> log_bytes) - 1);
 }
 
+// The bits of an element of that many bytes as a value.
+template <class V>
+__device__ inline V value_of_bits(uint8_t bits, DType dtype) {
+  return dtype == DType::boolean ? (bits ? V(1) : V(0))
+         : dtype == DType::int8  ? static_cast<V>(static_cast<int8_t>(bits))
+                                 : static_cast<V>(bits);
+}
+template <class V>
+__device__ inline V value_of_bits(uint16_t bits, DType dtype) {
+  return dtype == DType::float16    ? float_of_half(bits)
+         : dtype == DType::bfloat16 ? float_of_bfloat(bits)
+                                    : static_cast<V>(static_cast<int16_t>(bits));
+}
+template <class V>
+__device__ inline V value_of_bits(uint32_t bits, DType) {
+  if constexpr (sizeof(V) == 8) {
+    return static_cast<V>(static_cast<int32_t>(bits));
+  } else {
+    return __uint_as_float(bits);
+  }
+}
+template <class V>
+__device__ inline V value_of_bits(uint64_t bits, DType dtype) {
+  const auto number = static_cast<long long>(bits);
+  return dtype == DType::int64 ? static_cast<V>(number) : __longlong_as_double(number);
+}
+
 // 16 bytes as values.
 template <class V>
 __device__ inline void convert(const uint4& word, DType dtype, V* to) {
@@ -41,12 +68,11 @@ __device__ inline void convert(const uint4& word, DType dtype, V* to) {
   if constexpr (sizeof(V) == 8) {
     if (bytes == 4) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) to[i] = static_cast<V>(static_cast<int32_t>(words[i]));
+      for (int i = 0; i < 4; ++i) to[i] = value_of_bits<V>(words[i], dtype);
     } else {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const auto bits = static_cast<long long>(uint64_t{words[2 * i + 1]} << 32 | words[2 * i]);
-        to[i] = dtype == DType::int64 ? static_cast<V>(bits) : __longlong_as_double(bits);
+        to[i] = value_of_bits<V>(uint64_t{words[2 * i + 1]} << 32 | words[2 * i], dtype);
       }
     }
   } else if (bytes == 4) {
@@ -54,18 +80,12 @@ __device__ inline void convert(const uint4& word, DType dtype, V* to) {
   } else if (bytes == 2) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      const uint16_t bits = static_cast<uint16_t>(words[i / 2] >> (i % 2 * 16));
-      to[i] = dtype == DType::float16    ? float_of_half(bits)
-              : dtype == DType::bfloat16 ? float_of_bfloat(bits)
-                                         : static_cast<V>(static_cast<int16_t>(bits));
+      to[i] = value_of_bits<V>(static_cast<uint16_t>(words[i / 2] >> (i % 2 * 16)), dtype);
     }
   } else {
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
-      const uint8_t bits = static_cast<uint8_t>(words[i / 4] >> (i % 4 * 8));
-      to[i] = dtype == DType::boolean ? (bits ? V(1) : V(0))
-              : dtype == DType::int8  ? static_cast<V>(static_cast<int8_t>(bits))
-                                      : static_cast<V>(bits);
+      to[i] = value_of_bits<V>(static_cast<uint8_t>(words[i / 4] >> (i % 4 * 8)), dtype);
     }
   }
 }

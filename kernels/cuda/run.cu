@@ -22,7 +22,8 @@ int64_t largest_block(const Call& call) { return is_light(call) ? 8192 : 4096; }
 }  // namespace
 
 size_t workspace_bytes(const Call& call) {
-  return call.batch.count > 0 && largest_group(call.batch) > largest_block(call) ? large_workspace(call) : 0;
+  if (call.batch.count == 0 || largest_group(call.batch) <= largest_block(call)) return 0;
+  return large_workspace(call, static_cast<uint32_t>(largest_block(call) + 1));
 }
 
 const char* run(const Call& call, void* workspace, void* stream_pointer) {

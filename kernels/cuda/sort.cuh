@@ -265,36 +265,27 @@ __device__ inline bool sort_by_short_keys(const Team<L>& team, const float (&x)[
   }
 }
 
-// How many of the first `diagonal` entries of two merged runs come from the first: a(i), i < a_size; b(i), i < b_size.
-template <class Index, class A, class B>
-__device__ inline Index merge_path(Index diagonal, Index a_size, Index b_size, A a, B b) {
-  Index low = diagonal > b_size ? diagonal - b_size : 0, high = diagonal < a_size ? diagonal : a_size;
-  while (low < high) {
-    const Index middle = low + (high - low) / 2;
-    if (less(b(diagonal - 1 - middle), a(middle))) {
+// The I entries from `diagonal` on of two runs of the shelf, `size` entries each from a and from b, merged.
+template <int I, class Shelf, class Entry>
+__device__ inline void merge_on_shelf(const Shelf& shelf, uint32_t a, uint32_t b, uint32_t size, uint32_t diagonal,
+                                      Entry (&e)[I]) {
+  // How many of the entries before come from a, and how many from b.
+  uint32_t i = diagonal > size ? diagonal - size : 0, high = diagonal < size ? diagonal : size;
+  while (i < high) {
+    const uint32_t middle = i + (high - i) / 2;
+    if (less(shelf.get(b + diagonal - 1 - middle), shelf.get(a + middle))) {
       high = middle;
     } else {
-      low = middle + 1;
+      i = middle + 1;
     }
   }
-  return low;
-}
-
-// The I entries from `diagonal` on (fewer where the runs end, the rest undefined) of the two runs of the shelf that
-// begin at a and b.
-template <int I, class Shelf, class Entry>
-__device__ inline void merge_on_shelf(const Shelf& shelf, uint32_t a, uint32_t a_size, uint32_t b, uint32_t b_size,
-                                      uint32_t diagonal, Entry (&e)[I]) {
-  uint32_t i = merge_path<uint32_t>(
-      diagonal, a_size, b_size, [&](uint32_t at) { return shelf.get(a + at); },
-      [&](uint32_t at) { return shelf.get(b + at); });
   uint32_t j = diagonal - i;
-  const auto place_a = [&] { return i < a_size ? a + i : a_size > 0 ? a : b; };
-  const auto place_b = [&] { return j < b_size ? b + j : b_size > 0 ? b : a; };
+  const auto place_a = [&] { return i < size ? a + i : a; };
+  const auto place_b = [&] { return j < size ? b + j : b; };
   Entry head_a = shelf.get(place_a()), head_b = shelf.get(place_b());
 #pragma unroll
   for (int out = 0; out < I; ++out) {
-    const bool take_a = j >= b_size || (i < a_size && less(head_a, head_b));
+    const bool take_a = j >= size || (i < size && less(head_a, head_b));
     e[out] = take_a ? head_a : head_b;
     i += take_a;
     j += !take_a;
@@ -319,7 +310,7 @@ __device__ inline void merge_warps(Entry (&e)[I], int thread, const Shelf& shelf
     for (int i = 0; i < I; ++i) shelf.put(thread * I + i, e[i]);
     __syncthreads();
     const uint32_t rank = thread * I, a = rank & ~(2 * run - 1);
-    merge_on_shelf<I>(shelf, a, run, a + run, run, rank - a, e);
+    merge_on_shelf<I>(shelf, a, a + run, run, rank - a, e);
   }
   __syncthreads();
 }

@@ -113,7 +113,8 @@ T __shfl_down_sync(unsigned mask, T value, int by) {
   const int lane = static_cast<int>(threadIdx.x & 31);
   return __shfl_sync(mask, value, lane + by > 31 ? lane : lane + by);
 }
-inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long value) {
+template <class T>
+T atomicAdd(T* to, std::type_identity_t<T> value) {
   return std::atomic_ref(*to).fetch_add(value);
 }
 
@@ -162,6 +163,12 @@ inline void wait_for_copies() {
 
 inline uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) { return (a & mask) | b; }
 inline uint32_t and_xor(uint32_t a, uint32_t mask, uint32_t b) { return (a & mask) ^ b; }
+
+inline uint32_t lanes_alike(uint32_t number, uint32_t bit) {
+  const bool is_set = number & bit;
+  const uint32_t voted = __ballot_sync(0xffffffffu, is_set);
+  return is_set ? voted : ~voted;
+}
 
 inline unsigned char* dynamic_shared() { return cuda_on_cpu::dynamic_shared(); }
 

@@ -1,0 +1,320 @@
+// Groups of many tiles sorted over the whole device: from the last digit of their keys to the first, eight bits at a
+// time, every pass stable. A block counts the digits of a tile; the counts of a group are summed up, digit by digit and
+// tile by tile, to the places where each tile's samples of each digit begin; a block brings a tile's samples into the
+// order of their digits in shared memory, and from there to those places, samples of one digit side by side. In groups
+// of up to 32 tiles it sums the counts itself, else passes of their own do.
+//
+// Cost, float32: four passes, each of which reads a key of 4 bytes to count it, and reads and writes the key and the
+// sample's number, 20 bytes; the first reads the reward alone, 16. No block waits for another.
+#pragma once
+
+#include <utility>
+
+#include "cuda/coefficients.cuh"
+#include "cuda/rows.cuh"
+#include "cuda/tiles.cuh"
+
+namespace pkpo::cuda {
+
+constexpr int kDigitBits = 8, kDigits = 1 << kDigitBits;
+constexpr int kSorters = kDigits;  // threads of a block, one a digit
+constexpr int kSorterWarps = kSorters / kWarp, kSorterItems = kTile / kSorters;
+
+template <class V>
+using KeyOf = decltype(key_of(V()));
+
+// The bits below this one are the same in all keys of one sign, so that they order nothing.
+inline uint32_t first_bit(DType dtype) {
+  switch (dtype) {
+    case DType::bfloat16:
+    case DType::boolean:
+    case DType::uint8:
+    case DType::int8:
+    case DType::int32:  // 21 of a float64's
+      return 16;
+    case DType::float16:
+    case DType::int16:
+      return 8;
+    default:
+      return 0;
+  }
+}
+
+// Keys and the samples' numbers in the group, where the group stands in the workspace; and where they go to.
+template <class V>
+struct Sorting {
+  KeyOf<V>*keys, *keys_to;
+  uint32_t *samples, *samples_to;
+  uint32_t* counts;  // a digit of a tile each; once placed, where in the group that digit of the tile goes
+  uint32_t* sums;    // a digit of a chunk each, in the row of the chunk's first tile
+};
+
+template <class Key>
+__device__ inline uint32_t digit_of(Key key, uint32_t shift) {
+  return static_cast<uint32_t>(key >> shift) & (kDigits - 1);
+}
+
+// The keys of the rewards at, at + step and so on of which `limit` is above their distance from `at`; all bits for
+// others.
+template <int I, class V>
+__device__ inline void load_keys(const Batch& batch, int64_t at, int step, int limit, KeyOf<V> (&key)[I]) {
+  const auto load = [&]<class Bits>(Bits) {
+    const Bits* rewards = static_cast<const Bits*>(batch.rewards) + at;
+    Bits bits[I];
+#pragma unroll
+    for (int i = 0; i < I; ++i) bits[i] = i * step < limit ? rewards[i * step] : Bits(0);
+#pragma unroll
+    for (int i = 0; i < I; ++i) {
+      key[i] = i * step < limit ? key_of(value_of_bits<V>(bits[i], batch.dtype)) : ~KeyOf<V>(0);
+    }
+  };
+  const int log_bytes = log_bytes_of(batch.dtype);
+  if constexpr (sizeof(V) == 8) {
+    if (log_bytes == 3) {
+      load(uint64_t{});
+    } else {
+      load(uint32_t{});
+    }
+  } else {
+    if (log_bytes == 2) {
+      load(uint32_t{});
+    } else if (log_bytes == 1) {
+      load(uint16_t{});
+    } else {
+      load(uint8_t{});
+    }
+  }
+}
+
+template <class V, bool first>
+__global__ void __launch_bounds__(kSorters) count_digits(Batch batch, Tiles tiles, Sorting<V> sorting, uint32_t shift) {
+  using Key = KeyOf<V>;
+  __shared__ uint32_t counts[kDigits];
+  const int thread = static_cast<int>(threadIdx.x);
+  tiles.for_each([&](const Tile& tile, int64_t number) {
+    counts[thread] = 0;
+    __syncthreads();
+    const int size = static_cast<int>(tile.samples());
+    if constexpr (first) {
+      Key key[kSorterItems];
+      load_keys<kSorterItems, V>(batch, tile.begin + tile.first + thread, kSorters, size - thread, key);
+#pragma unroll
+      for (int i = 0; i < kSorterItems; ++i) {
+        if (i * kSorters < size - thread) atomicAdd(&counts[digit_of(key[i], shift)], 1u);
+      }
+    } else {
+      using Keys = Piece<Key>;
+      constexpr int kPieces = kSorterItems / Keys::kItems;
+      const Key* keys = sorting.keys + tile.place() + tile.first;
+      if (size == kTile) {
+        Keys piece[kPieces];
+#pragma unroll
+        for (int i = 0; i < kPieces; ++i) piece[i] = reinterpret_cast<const Keys*>(keys)[i * kSorters + thread];
+#pragma unroll
+        for (int i = 0; i < kSorterItems; ++i) {
+          atomicAdd(&counts[digit_of(piece[i / Keys::kItems].item[i % Keys::kItems], shift)], 1u);
+        }
+      } else {
+        for (int i = thread; i < size; i += kSorters) atomicAdd(&counts[digit_of(keys[i], shift)], 1u);
+      }
+    }
+    __syncthreads();
+    sorting.counts[number * kDigits + thread] = counts[thread];
+  });
+}
+
+// Calls body(row, count) for the rows of counts of a thread's digit, so many of them read at once.
+template <uint32_t kAtOnce, class Body>
+__device__ inline void for_each_row(const uint32_t* counts, uint32_t rows, int64_t step, Body body) {
+  for (uint32_t from = 0; from < rows; from += kAtOnce) {
+    uint32_t count[kAtOnce];
+#pragma unroll
+    for (uint32_t i = 0; i < kAtOnce; ++i) count[i] = from + i < rows ? counts[(from + i) * step] : 0;
+#pragma unroll
+    for (uint32_t i = 0; i < kAtOnce; ++i) {
+      if (from + i < rows) body(from + i, count[i]);
+    }
+  }
+}
+
+__device__ inline uint32_t tiles_of_chunk(const Tile& first) {
+  const uint32_t left = first.tiles() - first.first / kTile;
+  return left < kChunk ? left : kChunk;
+}
+
+template <class V>
+__global__ void __launch_bounds__(kSorters) sum_chunks(Tiles tiles, Sorting<V> sorting) {
+  tiles.for_each_chunk([&](const Tile& tile, int64_t number) {
+    const int64_t row = number * kDigits + threadIdx.x;
+    uint32_t sum = 0;
+    for_each_row<8>(sorting.counts + row, tiles_of_chunk(tile), kDigits,
+                    [&](uint32_t, uint32_t count) { sum += count; });
+    sorting.sums[row] = sum;
+  });
+}
+
+// Counts become places: in a chunk from what was summed for those before it.
+template <class V>
+__global__ void __launch_bounds__(kSorters) place_digits(Tiles tiles, Sorting<V> sorting) {
+  const Team<kSorters> team;
+  tiles.for_each_chunk([&](const Tile& tile, int64_t number) {
+    uint32_t* counts = sorting.counts + number * kDigits + team.thread;
+    const uint32_t chunks = (tile.tiles() - 1) / kChunk + 1, own = tile.first / kTile / kChunk;
+    uint32_t all = 0, before = 0;  // of this digit
+    if (chunks == 1) {
+      for_each_row<8>(counts, tile.tiles(), kDigits, [&](uint32_t, uint32_t count) { all += count; });
+    } else {
+      for_each_row<8>(sorting.sums + tile.slot * kDigits + team.thread, chunks, int64_t{kDigits} * kChunk,
+                      [&](uint32_t chunk, uint32_t sum) {
+                        all += sum;
+                        before += chunk < own ? sum : 0;
+                      });
+    }
+    uint32_t place = team.parts(all, 0u, Add()).before + before;
+    for_each_row<8>(counts, tiles_of_chunk(tile), kDigits, [&](uint32_t row, uint32_t count) {
+      counts[row * kDigits] = place;
+      place += count;
+    });
+  });
+}
+
+// The lanes of a warp that have the digit of this one.
+__device__ inline uint32_t lanes_with(uint32_t digit) {
+  uint32_t lanes = kAllLanes;
+#pragma unroll
+  for (int bit = 0; bit < kDigitBits; ++bit) lanes &= lanes_alike(digit, 1u << bit);
+  return lanes;
+}
+
+template <class V>
+struct ScatterMemory {
+  KeyOf<V> keys[kTile];  // in the order of their digits
+  uint32_t samples[kTile];
+  uint32_t counts[kSorterWarps][kDigits];  // of a warp; then where its samples of the digit begin in the tile
+  uint32_t places[kDigits];                // from the tile's order to the group's
+};
+
+template <class V, bool first>
+__global__ void __launch_bounds__(kSorters, sizeof(V) == 4 ? 3 : 2)
+    scatter_digits(Batch batch, Tiles tiles, Sorting<V> sorting, uint32_t shift, bool placed) {
+  using Key = KeyOf<V>;
+  ScatterMemory<V>& memory = *reinterpret_cast<ScatterMemory<V>*>(dynamic_shared());
+  const Team<kSorters> team;
+  const int lane = team.lane(), warp = team.thread / kWarp;
+  const uint32_t below = (1u << lane) - 1, above = ~below << 1;  // lanes
+  uint32_t* counts = memory.counts[warp];
+  tiles.for_each([&](const Tile& tile, int64_t number) {
+    const int size = static_cast<int>(tile.samples());
+    // A warp has its samples one after another, for the passes must be stable. What is missing comes behind the rest.
+    const int at = warp * kWarp * kSorterItems + lane, limit = size - at;
+    Key key[kSorterItems];
+    if constexpr (first) {
+      load_keys<kSorterItems, V>(batch, tile.begin + tile.first + at, kWarp, limit, key);
+    } else {
+      const uint32_t* samples = sorting.samples + tile.place() + tile.first;
+#pragma unroll
+      for (int i = 0; i < kTile; i += 4 * kSorters) {  // the last may bring some of no one's
+        const int from = i + 4 * team.thread;
+        if (from < size) copy_ahead(memory.samples + from, samples + from);
+      }
+      const Key* keys = sorting.keys + tile.place() + tile.first + at;
+#pragma unroll
+      for (int i = 0; i < kSorterItems; ++i) key[i] = i * kWarp < limit ? keys[i * kWarp] : ~Key(0);
+    }
+#pragma unroll
+    for (int i = 0; i < kDigits / kWarp; ++i) counts[i * kWarp + lane] = 0;
+    __syncwarp();
+    uint32_t rank[kSorterItems];
+#pragma unroll
+    for (int i = 0; i < kSorterItems; ++i) {
+      const uint32_t digit = digit_of(key[i], shift), lanes = lanes_with(digit);
+      rank[i] = counts[digit] + __popc(lanes & below);
+      __syncwarp();
+      if (!(lanes & above)) counts[digit] = rank[i] + 1;
+      __syncwarp();
+    }
+    if constexpr (!first) wait_for_copies();
+    __syncthreads();
+    uint32_t own = 0;
+#pragma unroll
+    for (int w = 0; w < kSorterWarps; ++w) own += memory.counts[w][team.thread];
+    uint32_t begin = team.parts(own, 0u, Add()).before;
+    uint32_t place = 0;
+    if (placed) {
+      place = sorting.counts[number * kDigits + team.thread];
+    } else {
+      uint32_t all = 0;
+      for_each_row<4>(sorting.counts + tile.slot * kDigits + team.thread, tile.tiles(), kDigits,
+                      [&](uint32_t row, uint32_t count) {
+                        all += count;
+                        place += tile.slot + row < number ? count : 0;
+                      });
+      place += team.parts(all, 0u, Add()).before;
+    }
+    memory.places[team.thread] = place - begin;
+#pragma unroll
+    for (int w = 0; w < kSorterWarps; ++w) {
+      const uint32_t count = memory.counts[w][team.thread];
+      memory.counts[w][team.thread] = begin;
+      begin += count;
+    }
+    __syncthreads();
+    uint32_t sample[kSorterItems];
+#pragma unroll
+    for (int i = 0; i < kSorterItems; ++i) {
+      rank[i] += counts[digit_of(key[i], shift)];
+      memory.keys[rank[i]] = key[i];
+      sample[i] = first ? tile.first + at + i * kWarp : memory.samples[at + i * kWarp];
+    }
+    if constexpr (!first) __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kSorterItems; ++i) memory.samples[rank[i]] = sample[i];
+    __syncthreads();
+    Key* keys_to = sorting.keys_to + tile.place();
+    uint32_t* samples_to = sorting.samples_to + tile.place();
+#pragma unroll
+    for (int i = 0; i < kSorterItems; ++i) {
+      const int from = i * kSorters + team.thread;
+      if (from >= size) break;
+      const Key its_key = memory.keys[from];
+      const uint32_t to = memory.places[digit_of(its_key, shift)] + from;
+      keys_to[to] = its_key;
+      samples_to[to] = memory.samples[from];
+    }
+    __syncthreads();
+  });
+}
+
+// Enqueues the sort; afterwards `sorting.keys` and `.samples` are sorted, and what they go to is free.
+template <class V>
+cudaError_t sort_groups(const Batch& batch, const Tiles& tiles, int64_t tile_count, Sorting<V>& sorting,
+                        Stream stream) {
+  const uint64_t longest = static_cast<uint64_t>(batch.offsets.data ? batch.samples : batch.width);
+  const bool placed = longest > uint64_t{kChunk} * kTile;
+  const uint32_t begin = first_bit(batch.dtype);
+  cudaError_t error = cudaSuccess;
+  const auto enqueue = [&]<auto kernel>(size_t shared, const auto&... arguments) {
+    if (error == cudaSuccess) error = launch<kernel>(tile_count, kSorters, shared, stream, arguments...);
+  };
+  for (uint32_t shift = begin; shift < 8 * sizeof(V); shift += kDigitBits) {
+    const auto pass = [&]<bool first>() {
+      enqueue.template operator()<count_digits<V, first>>(0, batch, tiles, sorting, shift);
+      if (placed) {
+        enqueue.template operator()<sum_chunks<V>>(0, tiles, sorting);
+        enqueue.template operator()<place_digits<V>>(0, tiles, sorting);
+      }
+      enqueue.template operator()<scatter_digits<V, first>>(sizeof(ScatterMemory<V>), batch, tiles, sorting, shift,
+                                                            placed);
+    };
+    if (shift == begin) {
+      pass.template operator()<true>();
+    } else {
+      pass.template operator()<false>();
+    }
+    std::swap(sorting.keys, sorting.keys_to);
+    std::swap(sorting.samples, sorting.samples_to);
+  }
+  return error;
+}
+
+}  // namespace pkpo::cuda

@@ -1,0 +1,162 @@
+// Groups of more samples than a block has room for, cut into tiles of 4,096. How many there are is known on the device
+// alone, where they are listed; every launch goes over as many as there turn out to be, so that nothing waits for the
+// host.
+#pragma once
+
+#include <algorithm>
+
+#include "cuda/team.cuh"
+
+namespace pkpo::cuda {
+
+constexpr int kTile = 4096;
+constexpr int kChunk = 32;        // tiles of a group whose digits are summed up together (radix.cuh)
+constexpr int kListers = 512;     // threads of a block that lists
+constexpr int kStretches = 2048;  // of groups, of which a warp lists the tiles
+
+struct Tile {
+  int64_t group, begin;  // of the group
+  uint32_t size, first;  // of the group; the rank of this tile's first sample
+  int64_t slot;          // the number of the group's first tile: its tiles follow one another
+
+  // Where the group stands in the workspace: at a multiple of 16, and no two groups in the same places, since each of
+  // them begins more than a tile after the one before.
+  __device__ int64_t place() const { return begin / 16 * 16 + begin / kTile * 16; }
+  __device__ uint32_t samples() const { return size - first < kTile ? size - first : kTile; }
+  __device__ uint32_t tiles() const { return (size - 1) / kTile + 1; }
+};
+
+struct Tiles {
+  Tile* tiles;
+  int64_t* count;
+  int64_t* chunks;  // the number of the first tile of each
+  int64_t* chunk_count;
+  uint64_t* ends;  // a stretch of groups each
+
+  // Calls body(tile, its number) for the tiles of a block.
+  template <class Body>
+  __device__ void for_each(Body body) const {
+    // The count is read every time: kept, it would take registers.
+    for (int64_t i = blockIdx.x; i < *count; i += gridDim.x) body(tiles[i], i);
+  }
+  // Calls body(a chunk's first tile, that tile's number) for the chunks of a block.
+  template <class Body>
+  __device__ void for_each_chunk(Body body) const {
+    for (int64_t i = blockIdx.x; i < *chunk_count; i += gridDim.x) body(tiles[chunks[i]], chunks[i]);
+  }
+};
+
+// The most tiles that groups of `smallest` samples and more can have, smallest > kTile; none of them share samples.
+inline int64_t most_tiles(const Batch& batch, int64_t smallest) {
+  if (!batch.offsets.data) return batch.count * ((batch.width - 1) / kTile + 1);
+  return batch.samples / smallest * ((smallest - 1) / kTile + 1) + batch.samples % smallest / kTile + 1;
+}
+
+// Places in the workspace that samples take, `place()` being what it is.
+inline int64_t most_places(const Batch& batch) { return batch.samples + batch.samples / kTile * 16 + 16; }
+
+// Calls body(extents, the first one's group) for the groups of a stretch; a lane's are kWarp apart.
+constexpr int kExtents = 4;
+template <class Body>
+__device__ inline void for_each_extent(const Batch& batch, int stretch, Body body) {
+  constexpr int64_t step = kExtents * kWarp;
+  const int64_t each = (batch.count - 1) / (kStretches * step) * step + step, end = (stretch + 1) * each;
+  for (int64_t base = stretch * each; base < end && base < batch.count; base += step) {
+    Extent extents[kExtents];
+#pragma unroll
+    for (int i = 0; i < kExtents; ++i) {
+      const int64_t g = base + i * kWarp + static_cast<int>(threadIdx.x) % kWarp;
+      extents[i] = g < batch.count ? extent_of(batch, g) : Extent{0, 0};
+    }
+    body(extents, base);
+  }
+}
+
+// Calls body(stretch) for the stretches of a warp.
+template <class Body>
+__device__ inline void for_each_stretch(Body body) {
+  constexpr int warps = kListers / kWarp;
+  for (int s = blockIdx.x * warps + threadIdx.x / kWarp; s < kStretches; s += gridDim.x * warps) body(s);
+}
+
+// The largest end of a group of `smallest` samples and more in each stretch of the grid's.
+__device__ inline void find_ends_of_stretches(const Batch& batch, uint32_t smallest, const Tiles& tiles) {
+  if (blockIdx.x == 0 && threadIdx.x == 0) *tiles.count = *tiles.chunk_count = 0;
+  for_each_stretch([&](int stretch) {
+    uint64_t last = 0;
+    for_each_extent(batch, stretch, [&](const Extent(&extents)[kExtents], int64_t) {
+#pragma unroll
+      for (int i = 0; i < kExtents; ++i) {
+        const Extent& extent = extents[i];
+        if (extent.size >= smallest) last = Larger()(last, static_cast<uint64_t>(extent.begin) + extent.size);
+      }
+    });
+    last = WarpTree<kWarp, uint64_t, Larger>(last).all;
+    if (threadIdx.x % kWarp == 0) tiles.ends[stretch] = last;
+  });
+}
+static __global__ void __launch_bounds__(kListers, 1) find_ends(Batch batch, uint32_t smallest, Tiles tiles) {
+  find_ends_of_stretches(batch, smallest, tiles);
+}
+
+__device__ inline int64_t add_to(int64_t* counter, uint64_t by) {
+  return static_cast<int64_t>(atomicAdd(reinterpret_cast<unsigned long long*>(counter), by));
+}
+
+// Lists the tiles of all groups of `smallest` samples and more, in any order but a group's one after another. Where
+// offsets fall, a group that begins before an earlier one ends is left out: what is listed lies side by side, so that
+// it has no more tiles than there is room for, and no two tiles share samples. A block that is alone finds ends itself.
+static __global__ void __launch_bounds__(kListers, 1) list_tiles(Batch batch, uint32_t smallest, Tiles tiles) {
+  if (gridDim.x == 1) {
+    find_ends_of_stretches(batch, smallest, tiles);
+    __syncthreads();
+  }
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  for_each_stretch([&](int stretch) {
+    uint64_t reached = 0;
+    for (int s = lane; s < stretch; s += kWarp) reached = Larger()(reached, tiles.ends[s]);
+    reached = WarpTree<kWarp, uint64_t, Larger>(reached).all;
+    for_each_extent(batch, stretch, [&](const Extent(&extents)[kExtents], int64_t base) {
+      bool is_any = false;
+#pragma unroll
+      for (int i = 0; i < kExtents; ++i) is_any = is_any || extents[i].size >= smallest;
+      if (!__any_sync(kAllLanes, is_any)) return;
+#pragma unroll 1
+      for (int i = 0; i < kExtents; ++i) {  // read again: not unrolled, the extents would be in local memory
+        const int64_t g = base + i * kWarp + lane;
+        const Extent extent = g < batch.count ? extent_of(batch, g) : Extent{0, 0};
+        uint32_t own = extent.size >= smallest ? (extent.size - 1) / kTile + 1 : 0;
+        const uint64_t begin = static_cast<uint64_t>(extent.begin), end = own ? begin + extent.size : 0;
+        const Parts<uint64_t> ends = WarpTree<kWarp, uint64_t, Larger>(end).down(reached, 0, lane);
+        reached = Larger()(reached, ends.all);
+        if (begin < ends.before) own = 0;
+        const Parts<uint32_t> parts = WarpTree<kWarp, uint32_t, Add>(own).down(0, 0, lane);
+        if (parts.all == 0) continue;
+        int64_t slot = lane == 0 ? add_to(tiles.count, parts.all) : 0;
+        slot = __shfl_sync(kAllLanes, slot, 0) + parts.before;
+        for (uint32_t left = __ballot_sync(kAllLanes, own > 0); left; left &= left - 1) {
+          const int from = __ffs(static_cast<int>(left)) - 1;
+          const uint32_t count = __shfl_sync(kAllLanes, own, from), size = __shfl_sync(kAllLanes, extent.size, from);
+          const int64_t its_begin = __shfl_sync(kAllLanes, extent.begin, from),
+                        its_slot = __shfl_sync(kAllLanes, slot, from);
+          for (uint32_t t = lane; t < count; t += kWarp) {
+            tiles.tiles[its_slot + t] = {base + i * kWarp + from, its_begin, size, t * kTile, its_slot};
+            if (t % kChunk == 0) tiles.chunks[add_to(tiles.chunk_count, 1)] = its_slot + t;
+          }
+        }
+      }
+    });
+  });
+}
+
+// Enqueues the listing.
+inline cudaError_t list(const Batch& batch, uint32_t smallest, const Tiles& tiles, Stream stream) {
+  const int64_t stretches = std::min<int64_t>(kStretches, (batch.count - 1) / (kExtents * kWarp) + 1);
+  const int64_t blocks = (stretches - 1) / (kListers / kWarp) + 1;
+  cudaError_t error = cudaSuccess;
+  if (blocks > 1) error = launch<find_ends>(blocks, kListers, 0, stream, batch, smallest, tiles);
+  if (error == cudaSuccess) error = launch<list_tiles>(blocks, kListers, 0, stream, batch, smallest, tiles);
+  return error;
+}
+
+}  // namespace pkpo::cuda

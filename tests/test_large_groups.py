@@ -1,0 +1,104 @@
+"""Groups of up to 140,000 samples beside small ones, of every dtype, with ties that go on over many thousand ranks: loo-1 for
+the best of 2, whose weights are 2 q / (n (n-1)), and its gradient, of whole numbers, in integer arithmetic."""
+
+import itertools
+
+import pytest
+import torch
+from backends import BACKENDS
+from samples import x as random
+
+every_backend = pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "triton interpreted"])
+
+SIZES = (9000, 140_000, 20, 4097, 8193, 0, 12_288, 20_001)
+OFFSETS = torch.tensor([0, *SIZES]).cumsum(0)
+#: The rewards' magnitudes: so large that no bit of a key is the same in all of them.
+MOST = {
+    torch.float64: 2**30,
+    torch.float32: 2**23,
+    torch.bfloat16: 2**8,
+    torch.float16: 2**11,
+    torch.int64: 2**30,
+    torch.int32: 2**30,
+    torch.int16: 2**15 - 1,
+    torch.int8: 2**7 - 1,
+    torch.uint8: 2**8 - 1,
+    torch.bool: 1,
+}
+#: Of results, in units of the largest: the last place of 16-bit floats, and what the kernels promise of the others.
+BOUND = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
+
+
+def whole_numbers(dtype, kind):
+    most = MOST[dtype] if kind == "spread" else min(3, MOST[dtype])
+    signed = dtype not in (torch.uint8, torch.bool)
+    values = (random(int(OFFSETS[-1]), dtype=torch.float64) * most / 3).round().clamp(-most, most).long()
+    return values if signed else values.abs()
+
+
+def exact(values):
+    """y of the best of 2, an integer over n (n-1), and that; of one group."""
+    n = values.numel()
+    ordered, order = values.sort()
+    sums = (2 * torch.arange(n) * ordered.diff(prepend=ordered[:1])).cumsum(0)
+    return torch.empty_like(sums).scatter_(0, order, sums), n * (n - 1)
+
+
+def exact_gradient(values, grad):
+    """Differences of two h, an integer over n (n-1) each, shared by equal rewards; that; and the largest h, since these are
+    what the kernels round."""
+    n = values.numel()
+    ordered, order = values.sort()
+    above = grad[order].flip(0).cumsum(0).flip(0)
+    h = torch.cat([2 * torch.arange(n) * above, torch.zeros(1, dtype=torch.int64)])
+    _, counts = ordered.unique_consecutive(return_counts=True)
+    ends = counts.cumsum(0)
+    shares = ((h[ends - counts] - h[ends]).double() / counts).repeat_interleave(counts)
+    return torch.empty_like(shares).scatter_(0, order, shares), n * (n - 1), h.abs().max()
+
+
+def groups(present):
+    for begin, end in itertools.pairwise(OFFSETS):
+        yield slice(begin, end), present[begin:end]
+
+
+@every_backend
+@pytest.mark.parametrize("kind", ["spread", "ties"])
+@pytest.mark.parametrize("dtype", MOST, ids=str)
+def test_against_integers(backend, dtype, kind):
+    values = whole_numbers(dtype, kind)
+    rewards, present = values.to(dtype), torch.ones(values.shape, dtype=torch.bool)
+    if dtype.is_floating_point:
+        present[5 : OFFSETS[2] : 7] = False  # in the first two groups
+        rewards[~present] = torch.nan
+    grad = (3 * random(values.numel())).round()
+    ops, k = BACKENDS[backend], torch.tensor(2)
+    y, gx = ops.transform(rewards, OFFSETS, k), None
+    if dtype.is_floating_point:
+        gx = ops.transform_backward(grad.to(dtype), rewards, OFFSETS, k)
+    for where, there in groups(present):
+        if there.numel() == 0:
+            continue
+        numerators, denominator = exact(values[where][there])
+        expected = numerators.double() / denominator
+        assert (y[where][there].double() - expected).abs().max() <= BOUND[y.dtype] * expected.abs().max()
+        assert not y[where][~there].any()
+        if gx is not None:
+            numerators, denominator, h = exact_gradient(values[where][there], grad[where][there].long())
+            expected, rounded = numerators / denominator, 1e-15 * h / denominator
+            error = (gx[where][there].double() - expected).abs().max()
+            assert error <= BOUND[gx.dtype] * expected.abs().max() + rounded
+            assert not gx[where][~there].any()
+
+
+@every_backend
+def test_ties_and_permutations_change_no_bit(backend):
+    """Equal rewards have equal results, and a permutation permutes them, over thousands of ranks."""
+    ops = BACKENDS[backend]
+    rewards = random(3, 20_000).double().mul(2).round().float()
+    order = torch.randperm(20_000, generator=torch.Generator().manual_seed(1))
+    for baseline in ("none", "loo", "loo-1"):
+        y = ops.transform(rewards, 5, baseline=baseline)
+        assert torch.equal(ops.transform(rewards[:, order], 5, baseline=baseline), y[:, order])
+        for values, results in zip(rewards, y):
+            assert all(results[values == value].unique().numel() == 1 for value in values.unique())
