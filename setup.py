@@ -23,7 +23,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-CUDA_KERNELS = ["run", "ragged", "small", "block", "large"]
+CUDA_KERNELS = ["small", "block", "large", "ragged", "run"]  # those first that take longest to compile
 # No contraction here either: a group has the same bits whichever of the kernels does it.
 NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", "-compress-mode=size", "-Xcompiler=-fPIC,-fvisibility=hidden"]
 NVCC_FLAGS += ["-Xptxas=-v", "-Werror=all-warnings", "-diag-suppress=20012"]
@@ -101,6 +101,14 @@ def cuda_archs():
     return [(arch.removesuffix("+PTX"), arch.endswith("+PTX")) for arch in archs]
 
 
+def cuda_codes():
+    for arch, ptx in cuda_archs():
+        number = arch.replace(".", "")
+        yield f"-gencode=arch=compute_{number},code=sm_{number}"
+        if ptx:
+            yield f"-gencode=arch=compute_{number},code=compute_{number}"
+
+
 def cuda_version():
     release = subprocess.run([nvcc(), "--version"], check=True, capture_output=True, text=True).stdout
     return re.search(r"release ([0-9]+)\.([0-9]+)", release).groups()
@@ -151,43 +159,38 @@ def extensions():
 
 class BuildLibraries(build_ext):
     def build_extensions(self):
-        """The kernels are compiled once, and linked into both libraries."""
-        if not any(extension.name == "pkpo_kernels._cuda" for extension in self.extensions):
-            Path(self.get_ext_fullpath("pkpo_kernels._cuda")).unlink(missing_ok=True)  # of an earlier build
-        try:
-            objects = self.compile_kernels()
-        except CompileError as error:
-            print(f"pkpo_kernels: the kernels do not compile here, building without them: {error}", file=sys.stderr)
-            self.extensions.clear()
-            return
-        for extension in self.extensions:
-            if extension.name != "pkpo_kernels._cuda":
-                extension.extra_objects = [*extension.extra_objects, *objects]
-        super().build_extensions()
+        """The kernels are compiled once, side by side, and linked into both libraries."""
+        with ThreadPoolExecutor(os.cpu_count()) as self.jobs:
+            if any(extension.name == "pkpo_kernels._cuda" for extension in self.extensions):
+                self.start_cuda()  # first: they take the longest
+            else:
+                Path(self.get_ext_fullpath("pkpo_kernels._cuda")).unlink(missing_ok=True)  # of an earlier build
+            try:
+                objects = self.compile_kernels()
+            except CompileError as error:
+                print(f"pkpo_kernels: the kernels do not compile here, building without them: {error}", file=sys.stderr)
+                self.extensions.clear()
+                return
+            for extension in self.extensions:
+                if extension.name != "pkpo_kernels._cuda":
+                    extension.extra_objects = [*extension.extra_objects, *objects]
+            super().build_extensions()
 
     def build_extension(self, extension):
         if extension.name == "pkpo_kernels._cuda":
-            self.build_cuda(self.get_ext_fullpath(extension.name))
+            self.link_cuda(self.get_ext_fullpath(extension.name))
         else:
             super().build_extension(extension)
 
-    def build_cuda(self, library):
+    def start_cuda(self):
         """A failure is an error: it was asked for. What ptxas says of every kernel is kept in build/ptxas/."""
-        import torch
         from torch.utils.cpp_extension import include_paths
 
         folder = Path(self.build_temp) / "cuda"
         reports = Path("build/ptxas")
         folder.mkdir(parents=True, exist_ok=True)
         reports.mkdir(parents=True, exist_ok=True)
-        archs = cuda_archs()
-        codes = []
-        for arch, ptx in archs:
-            number = arch.replace(".", "")
-            codes.append(f"-gencode=arch=compute_{number},code=sm_{number}")
-            if ptx:
-                codes.append(f"-gencode=arch=compute_{number},code=compute_{number}")
-        names = " ".join(arch + "+PTX" * ptx for arch, ptx in archs)
+        names = " ".join(arch + "+PTX" * ptx for arch, ptx in cuda_archs())
 
         def compiled(name):
             output = folder / f"{name}.o"
@@ -196,7 +199,7 @@ class BuildLibraries(build_ext):
                 command += [f"-isystem{path}" for path in include_paths()]
                 command += ["-c", "csrc/cuda.cpp", "-o", str(output)]
             else:
-                command = [nvcc(), *NVCC_FLAGS, *codes, f'-DPKPO_CUDA_ARCHS="{names}"', "-Ikernels"]
+                command = [nvcc(), *NVCC_FLAGS, *cuda_codes(), f'-DPKPO_CUDA_ARCHS="{names}"', "-Ikernels"]
                 command += ["-c", f"kernels/cuda/{name}.cu", "-o", str(output)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
@@ -204,18 +207,21 @@ class BuildLibraries(build_ext):
             (reports / f"{name}.txt").write_text(done.stdout + done.stderr)
             return str(output)
 
-        with ThreadPoolExecutor(os.cpu_count()) as threads:  # the longest first
-            objects = list(threads.map(compiled, [*reversed(CUDA_KERNELS), "binding"]))
+        self.cuda_objects = self.jobs.map(compiled, [*CUDA_KERNELS, "binding"])
+
+    def link_cuda(self, library):
+        import torch
+
         torch_folder = Path(torch.__file__).parent / "lib"
         Path(library).parent.mkdir(parents=True, exist_ok=True)
         # Nothing of cudart is to be seen outside, where another library may bring another one.
         command = [
             nvcc(),
-            *codes,
+            *cuda_codes(),
             "-shared",
             "-cudart",
             "static",
-            *objects,
+            *self.cuda_objects,
             "-o",
             library,
             f"-L{torch_folder}",
@@ -236,8 +242,7 @@ class BuildLibraries(build_ext):
             (BATCH_KERNEL, isa, [*BATCH_FLAGS, *flags, f"-DPKPO_ISA={isa}"]) for isa, flags in INSTRUCTION_SETS.items()
         ]
         jobs = [(source, "common", []) for source in KERNELS] + jobs
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            return [file for files in threads.map(lambda job: compiled(*job), jobs) for file in files]
+        return [file for files in self.jobs.map(lambda job: compiled(*job), jobs) for file in files]
 
     def get_ext_filename(self, fullname):
         """_cpu and _cuda are no Python modules: their names carry no Python version."""

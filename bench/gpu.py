@@ -8,18 +8,15 @@ a captured graph. Writes bench/results/<gpu>.json, .md and .png.
 """
 
 import contextlib
-import ctypes
 import re
-import shutil
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
 import torch
 
 import pkpo_kernels
-from bench import peers, report
+from bench import cub, peers, report
 from bench.machine import described
 from bench.timing import summary
 from pkpo_kernels import _choice
@@ -94,43 +91,6 @@ def several(make, bytes_each, count=None):
     return [make() for _ in range(count)]
 
 
-def build_cub():
-    """CUB's segmented sort as a function of rewards; None where there is no nvcc."""
-    nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-    if not nvcc:
-        return None
-    major, minor = torch.cuda.get_device_capability()
-    path = Path(tempfile.mkdtemp()) / "cub.so"
-    source = Path(__file__).parent / "cub_segmented_sort.cu"
-    flags = ["-std=c++17", "-O3", f"-arch=sm_{major}{minor}", "-Xcompiler", "-fPIC", "-shared", "-cudart", "static"]
-    subprocess.run([nvcc, *flags, str(source), "-o", str(path)], check=True)
-    sort = ctypes.CDLL(str(path)).cub_segmented_sort
-    workspaces, outs = {}, {}
-
-    def call(x):
-        groups, n = x.shape
-        if x.shape not in outs:
-            outs.clear(), workspaces.clear()
-            outs[x.shape] = torch.empty_like(x)
-        arguments = (ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(outs[x.shape].data_ptr()), groups, n)
-        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
-        if x.shape not in workspaces:
-            size = ctypes.c_size_t(0)
-            if sort(None, ctypes.byref(size), *arguments, stream):
-                raise RuntimeError("CUB's segmented sort gave an error")
-            workspaces[x.shape] = torch.empty(size.value, dtype=torch.uint8, device="cuda")
-        workspace = workspaces[x.shape]
-        size = ctypes.c_size_t(workspace.numel())
-        if sort(ctypes.c_void_p(workspace.data_ptr()), ctypes.byref(size), *arguments, stream):
-            raise RuntimeError("CUB's segmented sort gave an error")
-        return outs[x.shape]
-
-    x = torch.randn(100, 37, device="cuda")
-    if not torch.equal(call(x), x.sort(-1).values):
-        raise RuntimeError("CUB's segmented sort does not sort")
-    return call
-
-
 def has_triton():
     return _choice.problems()["triton"] is None
 
@@ -141,7 +101,7 @@ def on_triton(function):
     return function
 
 
-def bulk(n, rounds, cub):
+def bulk(n, rounds, sort_by_cub):
     """256 MB of float32 in groups of n."""
     groups = max(1, BULK_BYTES // 4 // n)
     inputs = several(lambda: torch.randn(groups, n, device="cuda"), 4 * groups * n)
@@ -154,7 +114,7 @@ def bulk(n, rounds, cub):
     torch.compiler.reset()
     return time_calls(
         {
-            **({"CUB": cub} if cub else {}),
+            **({"CUB": sort_by_cub} if sort_by_cub else {}),
             "op": lambda x: transform(x, k),
             "copy": lambda x: out.copy_(x),
             "torch.sort": lambda x: x.sort(-1),
@@ -293,11 +253,11 @@ def main():
         raise SystemExit(f"the compiled CUDA library does not serve this GPU:\n{serving}")
     rounds = 5 if quick else 15
     sizes = (8, 64, 1024) if quick else SIZES
-    cub = build_cub()
+    sort_by_cub = cub.segmented_sort()
     warm_up()
     results = {"machine": machine(), "bulk": {}}
     for n in sizes:
-        results["bulk"][str(n)] = bulk(n, rounds, cub)
+        results["bulk"][str(n)] = bulk(n, rounds, sort_by_cub)
         torch.cuda.empty_cache()
     results["training"] = training(rounds)
     results["growth"] = growth(rounds)

@@ -38,6 +38,7 @@ def phases():
     yield [
         Step("build", build, 300, {"PKPO_CUDA_ARCHS": architecture}),
         Step("build for the CPU", [python, "tests/cuda_on_cpu/build.py", "build/cuda_on_cpu"], 300),
+        Step("build CUB's sort", [python, "-m", "bench.cub"], 300),
     ]
     yield [Step("info", [python, "-m", "pkpo_kernels", "info"], 60)]
     yield [Step("benchmark", [python, "-m", "bench.gpu"], 300)]

@@ -1,5 +1,4 @@
-// CUB's segmented sort of float32 groups of one size, as a peer for bench/gpu.py, which builds it with nvcc and calls
-// it by ctypes. Sorts keys alone.
+// CUB's segmented sort of float32 groups of one size, keys alone; cub.py compiles and calls it.
 
 #include <thrust/iterator/counting_iterator.h>
 #include <thrust/iterator/transform_iterator.h>
