@@ -11,7 +11,6 @@ import contextlib
 import re
 import subprocess
 import time
-from pathlib import Path
 
 import torch
 
