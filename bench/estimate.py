@@ -65,7 +65,8 @@ def unit(name):
     return found, turns if found == "exchange" else 1
 
 
-SMALL = [(1, 8), *((threads, 16) for threads in (1, 2, 4, 8, 16, 32))]  # threads a group, samples a thread
+SMALL = [(threads, 16) for threads in (1, 2, 4, 8, 16, 32)]  # threads a group, samples a thread
+TINY = (2, 4, 8)  # samples of a group that a thread has
 
 
 @functools.cache
@@ -183,8 +184,18 @@ def levels_of_sort(code, threads):
         yield from [{min(exchanging)}] * level + [{min(merging)}]
 
 
+def way_of_tiny(code, items):
+    """From one tile to the next, 8 samples a thread; ties make no difference."""
+    load = min(code.find("LDG", line("tiny.cuh", "const auto fetch_next")))
+    scan = code.find("FMUL", line("tiny.cuh", "scan(Team<1>(), c, ordered"), line("scan.cuh", "coefficient[i] *="))
+    store = sorted(code.find("STG", line("tiny.cuh", "store_results(call, tile")))[: max(8 // items, 2)]
+    return code.shortest_way([{load}, scan, *({i} for i in store), {load}])
+
+
 def way_of(code, threads, items, ties):
     """From one tile to the next."""
+    if threads == 1 and items in TINY:
+        return way_of_tiny(code, items)
     if threads <= 32:
         load = code.find("LDGSTS", line("small.cuh", "copy_ahead(to"))
     else:
@@ -234,6 +245,12 @@ def count(code, way, items):
         line("block.cuh", "merge_warps<L>(e"): "merge",
         line("block.cuh", "sort_in_block<V, Memory::narrow>(team"): "sort in warps",
         line("warp.cuh", "sort_group(team, x, its.first"): "sort",
+        line("tiny.cuh", "sort_in_thread(ordered);  // of values alone"): "sort",
+        line("tiny.cuh", "scan(Team<1>(), c, ordered"): "scan",
+        line("tiny.cuh", "find_results(x, ordered, y, result);  // of a plain group"): "put",
+        line("tiny.cuh", "const auto fetch_next"): "rows in",
+        line("tiny.cuh", "next.take(batch.dtype"): "rows in",
+        line("tiny.cuh", "store_results(call, tile"): "rows out",
         line("ragged.cuh", "load_row<kWarp, I>(batch"): "rows in",
         line("ragged.cuh", "store_row<kWarp, I>(values"): "rows out",
         line("ragged.cuh", "return steps[i]"): "weights",
@@ -304,9 +321,16 @@ def main():
     small = disassemble("small.cu", architecture)
     block = {} if arguments.quick else disassemble("block.cu", architecture)
     ragged = disassemble("ragged.cu", architecture)
-    kinds = [(small, f"small_groupsIfLi{items}ELi{threads}E", threads, items) for threads, items in SMALL]
-    kinds += [(block, f"block_groupsIfLi{threads}ELi16E", threads, 16) for threads in (64, 128, 256, 512) if block]
-    ragged_kinds = [(ragged, "ragged_groupsIfLi16E", threads, 16) for threads in (1, 2, 4, 8, 16, 32)]
+    tiny = disassemble("tiny.cu", architecture)
+    kinds = [(tiny, f"tiny_groupsILi{items}ELb1", 1, items) for items in TINY]
+    kinds += [
+        (small, f"small_groupsIfLi{items}ELi{threads}ELNS0_2OpE0ELb1", threads, items) for threads, items in SMALL
+    ]
+    if block:
+        kinds += [
+            (block, f"block_groupsIfLi{threads}ELi16ELNS0_2OpE0ELb1", threads, 16) for threads in (64, 128, 256, 512)
+        ]
+    ragged_kinds = [(ragged, "ragged_groupsIfLi16ELNS0_2OpE0ELb1", threads, 16) for threads in (1, 2, 4, 8, 16, 32)]
     tables = {
         "Rewards that differ:": (kinds, lambda code, *shape: way_of(code, *shape, ties=False)),
         "Rewards with ties, as 0 and 1:": (kinds, lambda code, *shape: way_of(code, *shape, ties=True)),
@@ -320,8 +344,9 @@ def main():
         out += ["", heading, table]
         details = []
         for functions, kind, threads, items in rows:
-            [code] = [code for name, code in functions.items() if kind + "LNS0_2OpE0ELb1" in name]
-            what, units = count(code, way(code, threads, items), items)
+            [code] = [code for name, code in functions.items() if kind in name]
+            of_a_thread = 8 if threads == 1 and items in TINY else items
+            what, units = count(code, way(code, threads, items), of_a_thread)
             times = {name: number / (ISSUED * SHARE[name]) for name, number in units.items()} | {"memory": memory}
             limit = max(times, key=times.get)
             work = max(time for name, time in times.items() if name != "memory")

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(not WHEELS, reason="no wheel in build/test-wheel
 # Registers a thread, and bytes of shared memory that are not asked for at the launch. No kernel has a stack: no register is
 # spilled, no array is in local memory.
 LIMITS = {
+    "tiny_groups": (160, 8 * 1024 + 64),
     "small_groupsIfLi4": (96, 14 * 1024),
     "small_groupsIdLi4": (96, 14 * 1024),
     "small_groups": (168, 28 * 1024),

@@ -70,6 +70,33 @@ def test_a_batch_that_is_done_in_turns(backend, n):
             assert identical(y[g], op(x[g]))
 
 
+NARROW = (torch.float32, torch.bfloat16, torch.float16, torch.bool, torch.uint8, torch.int8, torch.int16)
+
+
+@every_backend
+@every_baseline
+@pytest.mark.parametrize("n", [2, 4, 8])
+def test_rows_of_a_word_or_two_wherever_they_begin(backend, baseline, n):
+    """Rows that are read and written at once where they are aligned; groups told by offsets never are."""
+    groups = 4_000 // n + 3
+    x = batch(groups, n)
+    x[groups // 4 :] = x[groups // 4 :].nan_to_num(0.5)
+    x[0], x[groups // 2, 0], x[-2, :2], x[-1, :2] = torch.nan, torch.inf, -torch.inf, torch.tensor([3e38, -3e38])
+    offsets = torch.arange(groups + 1) * n
+    k = torch.arange(groups) % n + (baseline != "loo")
+    for dtype in NARROW:
+        integers = torch.nan_to_num(x, 0, 0, 0).round().clamp(-99, 99).abs()
+        rows = x.to(dtype) if dtype.is_floating_point else integers.to(dtype)
+        later = torch.cat([rows.flatten()[:1], rows.flatten()])[1:].view(groups, n)
+        for of_groups in (torch.full((groups,), n - 1), k.clamp(min=1)):
+            expected = backend.transform(rows.flatten(), offsets, of_groups, baseline=baseline).view(groups, n)
+            assert identical(backend.transform(rows, of_groups, baseline=baseline), expected)
+            assert identical(backend.transform(later, of_groups, baseline=baseline), expected)
+        assert identical(
+            backend.transform(rows, n - 1, baseline=baseline), backend.transform(later, n - 1, baseline=baseline)
+        )
+
+
 @pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels tell small batches from large ones")
 @every_baseline
 @pytest.mark.parametrize("n", [9, 16, 31, 64, 100, 256])
@@ -181,9 +208,10 @@ def test_a_zero_is_never_negative(backend, baseline):
         -torch.zeros(5),
         torch.tensor([0.0, -0.0, 0.0, -0.0, -0.0]),
         torch.tensor([-0.0, torch.nan] * 3),
+        *(-torch.zeros(n) for n in (2, 4, 8)),
     ):
         for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-            y = backend.transform(x.to(dtype), 2, baseline=baseline)
+            y = backend.transform(x.to(dtype), 1 if len(x) == 2 else 2, baseline=baseline)
             assert (y == 0).all() and not y.signbit().any()
             assert not backend.max_at_k(x.to(dtype), 2).signbit().any()
 

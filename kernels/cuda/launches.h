@@ -27,6 +27,10 @@ cudaError_t by_kind(const Call& call, Launch launch) {
   return is_wide(call.batch.dtype) ? by_op.template operator()<double>() : by_op.template operator()<float>();
 }
 
+// Groups of 2, 4 or 8 samples that a thread holds from memory to memory.
+bool is_tiny(const Call& call);
+cudaError_t run_tiny(const Call& call, Stream stream);
+
 // Groups of one size, up to 256 samples, or 512 where a thread has 16.
 cudaError_t run_small(const Call& call, Stream stream);
 

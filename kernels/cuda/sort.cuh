@@ -25,6 +25,11 @@ __device__ inline void order(float& a, float& b) {
 }
 
 template <class Entry>
+__device__ inline void sort_in_thread(Entry (&e)[2]) {
+  order(e[0], e[1]);
+}
+
+template <class Entry>
 __device__ inline void sort_in_thread(Entry (&e)[4]) {
   order(e[0], e[2]), order(e[1], e[3]);
   order(e[0], e[1]), order(e[2], e[3]);
