@@ -57,6 +57,21 @@ def exact_gradient(values, grad):
     return torch.empty_like(shares).scatter_(0, order, shares), n * (n - 1), h.abs().max()
 
 
+def assert_near(y, expected, rounded=0):
+    """Within the bound of the largest, and what was rounded before differences were taken."""
+    assert (y.double() - expected).abs().max() <= BOUND[y.dtype] * expected.abs().max() + rounded
+
+
+def assert_transformed(y, values):
+    numerators, denominator = exact(values)
+    assert_near(y, numerators.double() / denominator)
+
+
+def assert_gradient(gx, values, grad):
+    numerators, denominator, h = exact_gradient(values, grad.long())
+    assert_near(gx, numerators / denominator, 1e-15 * h / denominator)
+
+
 def groups(present):
     for begin, end in itertools.pairwise(OFFSETS):
         yield slice(begin, end), present[begin:end]
@@ -79,16 +94,43 @@ def test_against_integers(backend, dtype, kind):
     for where, there in groups(present):
         if there.numel() == 0:
             continue
-        numerators, denominator = exact(values[where][there])
-        expected = numerators.double() / denominator
-        assert (y[where][there].double() - expected).abs().max() <= BOUND[y.dtype] * expected.abs().max()
+        assert_transformed(y[where][there], values[where][there])
         assert not y[where][~there].any()
         if gx is not None:
-            numerators, denominator, h = exact_gradient(values[where][there], grad[where][there].long())
-            expected, rounded = numerators / denominator, 1e-15 * h / denominator
-            error = (gx[where][there].double() - expected).abs().max()
-            assert error <= BOUND[gx.dtype] * expected.abs().max() + rounded
+            assert_gradient(gx[where][there], values[where][there], grad[where][there])
             assert not gx[where][~there].any()
+
+
+@every_backend
+def test_more_tiles_than_threads(backend):
+    """Those of a group are summed up by one block, several a thread from 256 * 4,096 samples on."""
+    values = (random(1_100_000) * 1000).round()
+    assert_transformed(BACKENDS[backend].transform(values, 2), values.long())
+
+
+@every_backend
+def test_infinite_rewards(backend):
+    """Only where an infinite reward or gap has a weight is a result infinite, tiles away too."""
+    ops, n = BACKENDS[backend], 20_000
+    values = (random(n) * 1000).round()
+    chosen = torch.zeros(n, dtype=torch.bool)
+    chosen[5::97] = True
+    lower, higher = values.masked_fill(chosen, -torch.inf), values.masked_fill(chosen, torch.inf)
+    assert torch.equal(ops.transform(lower, 2), torch.where(chosen, 0.0, torch.inf))
+    assert torch.equal(ops.transform(higher, 2, baseline="none"), torch.full((n,), torch.inf))
+
+    y = ops.transform(higher, 2)
+    assert (y[chosen] == torch.inf).all()
+    numerators, denominator = exact(values.masked_fill(chosen, 10_000).long())
+    assert_near(y[~chosen], numerators[~chosen].double() / denominator)
+
+    # y_i = (i x_(i) + sum over j > i of x_(j)) / C(n, 2)
+    y = ops.transform(lower, 2, baseline="none")
+    assert (y[chosen] == -torch.inf).all()
+    ordered, order = values.masked_fill(chosen, -10_000).long().sort()
+    sums = torch.arange(n) * ordered + ordered.sum() - ordered.cumsum(0)
+    numerators = torch.empty_like(sums).scatter_(0, order, sums)
+    assert_near(y[~chosen], 2 * numerators[~chosen].double() / (n * (n - 1)))
 
 
 @every_backend
