@@ -201,8 +201,11 @@ def way_of(code, threads, items, ties):
     else:
         load = code.find("LDG", line("rows.cuh", "word[i] = reinterpret_cast<const uint4*>(start)"))
     scan = code.find("FMUL", line("group.cuh", "scan_any(team, c, group.x"), line("scan.cuh", "coefficient[i] *="))
-    put = code.find("STS", line("group.cuh", "to[group.sample[i]] = group.x[i]"))
-    store = code.find("STG", line("rows.cuh", "store(start + 4 * (i * threads"))
+    if threads <= 32:
+        put = code.find("STS", line("warp.cuh", "values[group.sample[i]] = group.x[i]"))
+    else:
+        put = code.find("STS", line("group.cuh", "to[group.sample[i]] = group.x[i]"))
+    store = code.find("STG", line("rows.cuh", "store(to + i * 4 * threads"))
     stages = [load]
     if threads >= 8:
         stages += levels_of_sort(code, min(threads, 32))
@@ -226,7 +229,7 @@ def way_of(code, threads, items, ties):
 def way_of_ragged(code, threads, items):
     """From one tile to the next, of groups that fill their threads and have one k."""
     load = code.find("LDG", line("rows.cuh", "word[i] = reinterpret_cast<const uint4*>(start)"))
-    samples = code.find("LDS", line("group.cuh", "x[4 * j + i] = number + i < size"))
+    samples = code.find("LDS", line("group.cuh", "x[i] = number < size"))
     ratios = code.find("LDS", line("ragged.cuh", "return steps[i]"))
     scan = code.find("FMUL", line("group.cuh", "scan_any(team, c, group.x"), line("scan.cuh", "coefficient[i] *="))
     put = code.find("STS", line("group.cuh", "if (group.sample[i] < limit)"))
@@ -256,13 +259,15 @@ def count(code, way, items):
         line("ragged.cuh", "return steps[i]"): "weights",
         line("coefficients.cuh", "put_weights(team, own, w)"): "weights",
         line("group.cuh", "scan_any(team, c, group.x"): "scan",
-        line("warp.cuh", "put_results(team, group, shape"): "put",
+        line("warp.cuh", "values[group.sample[i]] = group.x[i]"): "put",
+        line("warp.cuh", "put_results(team, group, has_answer"): "put",
         line("block.cuh", "put_results(team, group, shape"): "put",
     }
     at_random = {
         line("warp.cuh", "value[i] = values[sample[i]]"),
         line("block.cuh", "value[i] = values[sample[i]]"),
         line("group.cuh", "to[group.sample[i]] = group.x[i]"),
+        line("warp.cuh", "values[group.sample[i]] = group.x[i]"),
         line("warp.cuh", "sample[i] < its.size ? own[sample[i]]"),
         line("group.cuh", "if (group.sample[i] < limit)"),
         line("sort.cuh", "if (less(shelf.get(b + diagonal"),

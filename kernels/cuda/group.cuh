@@ -121,7 +121,10 @@ __device__ inline void weigh_for(const Call& call, const Team& team, const Coeff
     weigh(team, c, group, spare, result);
   }
 #pragma unroll
-  for (int i = 0; i < I; ++i) group.x[i] = static_cast<V>(result[i]);
+  for (int i = 0; i < I; ++i) {
+    group.x[i] = static_cast<V>(result[i]);
+    if constexpr (op == Op::backward) group.x[i] += V(0);  // no zero is negative; of sums of x none is
+  }
 }
 
 // Results to their samples, whose numbers are below `limit`; 0 where a sample is absent or the group has no answer.
@@ -145,16 +148,18 @@ __device__ inline void put_results(const Team& team, const Sorted<I, V>& group, 
 template <int I, int L, class V>
 __device__ inline void get_samples(const Team<L>& team, bool is_full, const V* full, const V* own, uint32_t size,
                                    V (&x)[I]) {
+  if (is_full) {
 #pragma unroll
-  for (int j = 0; j < I / 4; ++j) {
-    const uint32_t number = number_of<I>(team, j);
-    if (is_full) {
-      const Piece<V>* pieces = reinterpret_cast<const Piece<V>*>(full + number);
+    for (int j = 0; j < I / 4; ++j) {
+      const Piece<V>* pieces = reinterpret_cast<const Piece<V>*>(full + number_of<I>(team, j));
 #pragma unroll
       for (int i = 0; i < 4; ++i) x[4 * j + i] = pieces[i / Piece<V>::kItems].item[i % Piece<V>::kItems];
-    } else {
+    }
+  } else {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) x[4 * j + i] = number + i < size ? own[number + i] : not_a_number<V>();
+    for (int i = 0; i < I; ++i) {
+      const uint32_t number = number_of<I>(team, i / 4) + i % 4;
+      x[i] = number < size ? own[number] : not_a_number<V>();
     }
   }
 }

@@ -20,11 +20,15 @@ __device__ inline uint64_t key_of(double value) {
   const uint64_t bits = static_cast<uint64_t>(__double_as_longlong(value + 0.0));
   return value != value ? ~uint64_t{0} : bits ^ ((bits >> 63) ? ~uint64_t{0} : uint64_t{1} << 63);
 }
-// The value itself, of whose bits the last, `numbers`, are left out; `number` stands there, and its first bit changes
-// the sign. No infinity, and no NaN, which stands with the largest.
+// The value itself, if finite, of whose bits the last, `numbers`, are left out; `number` stands there, and its first
+// bit changes the sign.
 __device__ inline float short_key_of(float value, uint32_t numbers, uint32_t number) {
+  return __uint_as_float(and_xor(__float_as_uint(value), ~numbers, number));
+}
+// The nearest finite value; of NaN the largest.
+__device__ inline float finite(float value) {
   constexpr float largest = 0x1.fffffep127f;
-  return __uint_as_float(and_xor(__float_as_uint(fmaxf(fminf(value, largest), -largest)), ~numbers, number));
+  return fmaxf(fminf(value, largest), -largest);
 }
 __device__ inline float value_of(uint32_t key) { return __uint_as_float(key ^ (~all_of_sign(key) | 0x80000000u)); }
 __device__ inline double value_of(uint64_t key) {

@@ -131,14 +131,14 @@ __device__ inline void store_row(const V* values, void* row, DType dtype, int64_
                                  int thread) {
   const bool is_short = dtype == DType::float16 || dtype == DType::bfloat16, is_double = dtype == DType::float64;
   const auto store = [&](void* to, const V* from) {
-    const float4 y = *reinterpret_cast<const float4*>(from);
-    *static_cast<float4*>(to) = make_float4(y.x + 0.0f, y.y + 0.0f, y.z + 0.0f, y.w + 0.0f);
+    *static_cast<float4*>(to) = *reinterpret_cast<const float4*>(from);
   };
   if (sizeof(V) == 4 && !is_short && count == threads * I && place == 0) {
-    float* start = static_cast<float*>(row) + begin;
-    if (reinterpret_cast<uintptr_t>(start) % 16 == 0) {  // the usual: the shortest way
+    float* to = static_cast<float*>(row) + begin + 4 * thread;
+    if (reinterpret_cast<uintptr_t>(to) % 16 == 0) {  // the usual: the shortest way
+      const V* from = values + 4 * thread;
 #pragma unroll
-      for (int i = 0; i < I / 4; ++i) store(start + 4 * (i * threads + thread), values + 4 * (i * threads + thread));
+      for (int i = 0; i < I / 4; ++i) store(to + i * 4 * threads, from + i * 4 * threads);
       return;
     }
   }
@@ -156,8 +156,7 @@ __device__ inline void store_row(const V* values, void* row, DType dtype, int64_
     if constexpr (sizeof(V) == 8) {
 #pragma unroll 1
       for (int at = thread; at < words; at += threads) {
-        const double2 y = reinterpret_cast<const double2*>(from)[at];
-        reinterpret_cast<double2*>(to)[at] = make_double2(y.x + 0.0, y.y + 0.0);
+        reinterpret_cast<double2*>(to)[at] = reinterpret_cast<const double2*>(from)[at];
       }
     } else if (is_short) {
       const bool is_half = dtype == DType::float16;
@@ -166,7 +165,7 @@ __device__ inline void store_row(const V* values, void* row, DType dtype, int64_
         uint32_t word[4];
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const float a = from[8 * at + 2 * i] + 0.0f, b = from[8 * at + 2 * i + 1] + 0.0f;
+          const float a = from[8 * at + 2 * i], b = from[8 * at + 2 * i + 1];
           const uint32_t low = is_half ? half_of_float(a) : bfloat_of_float(a);
           word[i] = low | static_cast<uint32_t>(is_half ? half_of_float(b) : bfloat_of_float(b)) << 16;
         }

@@ -157,9 +157,20 @@ __device__ inline void sort_short_keys(const Team<L>& team, const float (&x)[I],
                                        uint32_t (&sample)[I]) {
   static_assert(L <= kWarp);
   const uint32_t numbers = team.threads() * I - 1, sign = sign_to_sort_with(team.thread);
-  float e[I];
+  // An infinity and a NaN have no short key. Their sum, with whatever else, is none either.
+  float e[I], sums[4] = {0, 0, 0, 0};
 #pragma unroll
-  for (int i = 0; i < I; ++i) e[i] = short_key_of(x[i], numbers, (number_of<I>(team, i / 4) | sign) ^ (i % 4));
+  for (int i = 0; i < I; ++i) {
+    e[i] = x[i];
+    sums[i % 4] += x[i];
+  }
+  const float sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  if (team.any(!(fabs(sum) < infinity<float>()))) {
+#pragma unroll
+    for (int i = 0; i < I; ++i) e[i] = finite(e[i]);
+  }
+#pragma unroll
+  for (int i = 0; i < I; ++i) e[i] = short_key_of(e[i], numbers, (number_of<I>(team, i / 4) | sign) ^ (i % 4));
   sort_in_warp(team, e, computed_here(team.thread));
 #pragma unroll
   for (int i = 0; i < I; ++i) sample[i] = and_or(__float_as_uint(e[i]), numbers, first);
