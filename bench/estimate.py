@@ -226,16 +226,22 @@ def way_of(code, threads, items, ties):
     return code.shortest_way([*stages, put, store, load])
 
 
-def way_of_ragged(code, threads, items):
-    """From one tile to the next, of groups that fill their threads and have one k."""
+def way_of_ragged(code, threads, items, kept):
+    """From one tile to the next, of groups that have one k and, where their weights are kept, fill their threads."""
     load = code.find("LDG", line("rows.cuh", "word[i] = reinterpret_cast<const uint4*>(start)"))
-    samples = code.find("LDS", line("group.cuh", "x[i] = number < size"))
-    ratios = code.find("LDS", line("ragged.cuh", "return steps[i]"))
     scan = code.find("FMUL", line("group.cuh", "scan_any(team, c, group.x"), line("scan.cuh", "coefficient[i] *="))
-    put = code.find("STS", line("group.cuh", "if (group.sample[i] < limit)"))
-    store = code.find("STG", line("rows.cuh", "if (at < words) store("))
+    if kept:
+        samples = code.find("LDS", line("group.cuh", "x[4 * j + i] = pieces"))
+        put = code.find("STS", line("warp.cuh", "values[group.sample[i]] = group.x[i]"))
+        store = code.find("STG", line("rows.cuh", "store(to + i * 4 * threads"))
+        weights = []
+    else:
+        samples = code.find("LDS", line("group.cuh", "x[i] = number < size"))
+        put = code.find("STS", line("group.cuh", "if (group.sample[i] < limit)"))
+        store = code.find("STG", line("rows.cuh", "if (at < words) store("))
+        weights = [code.find("LDS", line("ragged.cuh", "return steps[i]"))]
     sort = levels_of_sort(code, threads)
-    return code.shortest_way([load] * (items // 8) + [samples, *sort, ratios, scan, put, store, load])
+    return code.shortest_way([load] * (items // 8) + [samples, *sort, *weights, scan, put, store, load])
 
 
 def count(code, way, items):
@@ -339,7 +345,14 @@ def main():
     tables = {
         "Rewards that differ:": (kinds, lambda code, *shape: way_of(code, *shape, ties=False)),
         "Rewards with ties, as 0 and 1:": (kinds, lambda code, *shape: way_of(code, *shape, ties=True)),
-        "Rewards that differ, in groups given by offsets that fill their threads:": (ragged_kinds, way_of_ragged),
+        "Rewards that differ, in groups given by offsets, of one size and aligned:": (
+            ragged_kinds,
+            lambda code, *shape: way_of_ragged(code, *shape, kept=True),
+        ),
+        "Rewards that differ, in groups given by offsets, of nearly as many samples:": (
+            ragged_kinds,
+            lambda code, *shape: way_of_ragged(code, *shape, kept=False),
+        ),
     }
     memory = 8 / BANDWIDTH
     for heading, (rows, way) in tables.items():

@@ -28,6 +28,7 @@ LIMITS = {
     "tiny_groups": (160, 8 * 1024 + 64),
     "small_groupsIfLi4": (96, 14 * 1024),
     "small_groupsIdLi4": (96, 14 * 1024),
+    "ragged_groupsIfLi4": (96, 14 * 1024),
     "small_groups": (168, 28 * 1024),
     "ragged_groups": (168, 31 * 1024),
     "block_groups": (128, 6 * 1024),

@@ -4,8 +4,11 @@
 namespace pkpo::cuda {
 namespace {
 
-// Not where groups are so small that most of 16 samples a thread were absent.
-bool has_16(const Call& call) { return is_light(call) && call.batch.samples / call.batch.count > 8; }
+// Samples a thread: no more than a group has on average, or most were absent.
+int items(const Call& call) {
+  const int64_t mean = call.batch.samples / call.batch.count;
+  return !is_light(call) ? 8 : mean > 8 ? 16 : mean > 4 ? 8 : 4;
+}
 
 template <class V, int I, Op op, bool usual>
 cudaError_t launch_ragged(const Call& call, Stream stream) {
@@ -16,7 +19,8 @@ cudaError_t launch_ragged(const Call& call, Stream stream) {
 template <class V, Op op, bool usual>
 cudaError_t by_mean(const Call& call, Stream stream) {
   if constexpr (sizeof(V) == 4 && op != Op::backward) {
-    if (has_16(call)) return launch_ragged<V, 16, op, usual>(call, stream);
+    if (items(call) == 16) return launch_ragged<V, 16, op, usual>(call, stream);
+    if (items(call) == 4) return launch_ragged<V, 4, op, usual>(call, stream);
   }
   return launch_ragged<V, 8, op, usual>(call, stream);
 }
@@ -27,6 +31,6 @@ cudaError_t run_ragged(const Call& call, Stream stream) {
   return by_kind(call, [&]<class V, Op op, bool usual>() { return by_mean<V, op, usual>(call, stream); });
 }
 
-int64_t ragged_room(const Call& call) { return has_16(call) ? kWarp * 16 : kWarp * 8; }
+int64_t ragged_room(const Call& call) { return kWarp * items(call); }
 
 }  // namespace pkpo::cuda

@@ -16,9 +16,14 @@ struct Ratios {
   __device__ static constexpr uint32_t place(uint32_t rank) { return rank + rank / I * 2; }
 };
 
+template <class V, int I, Op op, bool usual>
+constexpr int ragged_blocks() {
+  return I == 16 ? 3 : I == 8 && sizeof(V) == 4 && op == Op::transform && !usual ? 4 : small_blocks<V, I, 32, op>();
+}
+
 // Groups of more than kWarp * I samples are left alone: another launch does them.
 template <class V, int I, Op op, bool usual>
-__global__ void __launch_bounds__(kSmallBlock, I == 16 ? 3 : small_blocks<V, I, 32, op>()) ragged_groups(Call call) {
+__global__ void __launch_bounds__(kSmallBlock, ragged_blocks<V, I, op, usual>()) ragged_groups(Call call) {
   if constexpr (usual) say_usual(call);
   using C = std::conditional_t<op == Op::backward, double, V>;
   constexpr int room = kWarp * I, warps = kSmallBlock / kWarp;
@@ -35,12 +40,19 @@ __global__ void __launch_bounds__(kSmallBlock, I == 16 ? 3 : small_blocks<V, I, 
     int from, groups, place, count;
     bool in_one_row;
   } turn_of_warps[warps];
+  // What all teams' weights are for that stand there; n is no group's where they differ.
+  __shared__ struct Kept {
+    uint32_t n;
+    int threads;
+  } kept_of_warps[warps];
   const Batch& batch = call.batch;
   const int lane = Team<kAny>::lane(), warp = static_cast<int>(threadIdx.x) / kWarp;
   int64_t* begins = begins_of_warps[warp];
   uint32_t* sizes = sizes_of_warps[warp];
   V* values = values_of_warps[warp];
   Turn& turn = turn_of_warps[warp];
+  Kept& kept = kept_of_warps[warp];
+  kept = {0xffffffffu, 0};
 
   const bool same_k = !batch.k.data || batch.k.stride == 0;
   __shared__ uint32_t k_of_ratios;
@@ -90,8 +102,13 @@ __global__ void __launch_bounds__(kSmallBlock, I == 16 ? 3 : small_blocks<V, I, 
           __all_sync(kAllLanes, origin >= begin && origin + size <= end &&
                                     end - begin <= static_cast<int64_t>(groups) * (I << log_threads));
       const int place = in_one_row ? place_of(batch.rewards, batch.dtype, begin) : 0;
-      const int count = static_cast<int>(end - begin), rank_room = static_cast<int>(computed_here(I << log_threads));
-      V* own = values + (in_one_row ? place + static_cast<int>(origin - begin) : which * rank_room);
+      const int count = static_cast<int>(end - begin);
+      const uint32_t rank_room = computed_here(I << log_threads);
+      // Numbers of samples count from the first group's then, as in small_groups.
+      const bool is_full = __all_sync(kAllLanes, is_group && in_one_row && place == 0 && size == rank_room);
+      V* own = values + (is_full      ? 0
+                         : in_one_row ? place + static_cast<int>(origin - begin)
+                                      : static_cast<int>(which * rank_room));
       if (in_one_row) {
         load_row<kWarp, I>(batch.rewards, batch.dtype, begin, place, count, values, lane);
       } else {
@@ -107,18 +124,24 @@ __global__ void __launch_bounds__(kSmallBlock, I == 16 ? 3 : small_blocks<V, I, 
       const auto weights_for = [&](uint32_t n, uint32_t rank0, Shape& shape) -> const C* {
         shape = Shape{n, clamp_k(same_k ? k_of_ratios : k_of(batch, number()), n, call.form), call.form};
         C* of_team = weights_of_warps[warp] + computed_here(which * rank_room);
+        if (kept.threads == team.threads() && !team.any(n != kept.n && is_group)) return of_team;
         if (same_k && !team.any(size > 0 && shape.k != k_of_ratios)) {
           const double* steps = ratios + Ratios<I>::place(rank0);
           set_weights<I>(team, shape, rank0, 1.0, [&](int i) { return steps[i]; }, of_team);
         } else {
           set_weights<I>(team, shape, rank0, 1.0, of_team);
         }
+        const uint32_t first_n = __shfl_sync(kAllLanes, n, 0);
+        const bool alike = same_k && !team.any(n != first_n || !is_group);
+        kept = {alike ? first_n : 0xffffffffu, team.threads()};
+        __syncwarp();
         return of_team;
       };
       double* h = nullptr;
       if constexpr (op == Op::backward) h = h_of_warps[warp] + which * (rank_room + 1);
-      weigh_teams<op, I, C>(call, team, TeamGroup{origin, size, 0, is_group, false}, values, own,
-                            values + which * rank_room, h, number, weights_for);
+      weigh_teams<op, I, C>(
+          call, team, TeamGroup{is_full ? begin : origin, size, is_full ? which * rank_room : 0, is_group, is_full},
+          values, own, values + which * rank_room, h, number, weights_for);
       if constexpr (op != Op::max_at_k) {
         __syncwarp();
         if (turn.in_one_row) {
