@@ -74,6 +74,37 @@ def test_ragged(form, seed, record_property):
 
 @every_form
 @every_backend
+@pytest.mark.parametrize("n", [4, 5, 16, 64])
+def test_many_groups_of_one_size_and_some_larger_ones(backend, form, n):
+    """What groups of one size have in common may be kept from some to the next: each gets what it gets among others."""
+    ops = BACKENDS[backend]
+    generator = torch.Generator().manual_seed(n)
+    lengths = torch.full((600,), n)
+    lengths[7::40] = 530  # after these few samples of a size, then many again
+    lengths[::61] -= torch.randint(1, n, (10,), generator=generator)
+    of_one_size = (lengths == n).nonzero().squeeze()
+    with_absent = torch.arange(600) >= 300
+    lengths[with_absent] *= 2  # of which half will be absent
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    x, grad = torch.randn(2, int(offsets[-1]), generator=generator)
+    x[torch.repeat_interleave(with_absent, lengths) & (torch.arange(len(x)) % 2 == 0)] = torch.nan
+    there = [slice(offsets[g], offsets[g + 1]) for g in of_one_size]
+    rows, of_rows_grad = (torch.stack([values[s][~x[s].isnan()] for s in there]) for values in (x, grad))
+    for k in (torch.tensor(2), torch.arange(600) % (n - 1) + 1):
+        of_rows = k[of_one_size] if k.dim() else k
+        if form == "max_at_k":
+            assert identical(ops.max_at_k(x, offsets, k)[of_one_size], ops.max_at_k(rows, of_rows))
+            continue
+        y = ops.transform(x, offsets, k, baseline=form)
+        gx = ops.transform_backward(grad, x, offsets, k, baseline=form)
+        expected = ops.transform(rows, of_rows, baseline=form)
+        expected_gx = ops.transform_backward(of_rows_grad, rows, of_rows, baseline=form)
+        for s, row, row_gx in zip(there, expected, expected_gx):
+            assert identical(y[s][~x[s].isnan()], row) and identical(gx[s][~x[s].isnan()], row_gx)
+
+
+@every_form
+@every_backend
 def test_one_k_for_groups_of_many_sizes(backend, form):
     """Smaller than k, and larger."""
     x, offsets, _ = ragged(3, groups=40, longest=24)

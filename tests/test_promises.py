@@ -211,9 +211,15 @@ def test_a_zero_is_never_negative(backend, baseline):
         *(-torch.zeros(n) for n in (2, 4, 8)),
     ):
         for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-            y = backend.transform(x.to(dtype), 1 if len(x) == 2 else 2, baseline=baseline)
+            rewards, k = x.to(dtype), 1 if len(x) == 2 else 2
+            y = backend.transform(rewards, k, baseline=baseline)
             assert (y == 0).all() and not y.signbit().any()
-            assert not backend.max_at_k(x.to(dtype), 2).signbit().any()
+            assert not backend.max_at_k(rewards, 2).signbit().any()
+            zeros = torch.zeros_like(rewards)
+            below = [torch.nextafter(zeros, zeros - 1)] if dtype in (torch.float64, torch.float32) else []
+            for grad in (zeros, -zeros, *below):
+                gx = backend.transform_backward(grad, rewards, k, baseline=baseline)
+                assert not (gx.signbit() & (gx == 0)).any()
 
 
 @every_backend
