@@ -34,9 +34,9 @@ def load_values(pointer, at, is_there, WIDE: tl.constexpr, BOOLEAN: tl.constexpr
 @triton.jit
 def store_results(pointer, y, is_there, WIDE: tl.constexpr):
     """As elements of the result's type: a zero is never negative, half types are rounded once, from float32."""
-    y = y + 0.0
     if WIDE == 0:
         y = y.to(tl.float32)
+    y = y + 0.0
     kind: tl.constexpr = pointer.dtype.element_ty
     if kind == tl.bfloat16:
         # To nearest, ties to even, wherever it runs: the interpreter cuts.
