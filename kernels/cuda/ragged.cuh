@@ -133,6 +133,7 @@ __global__ void __launch_bounds__(kSmallBlock, ragged_blocks<V, I, op, usual>())
         }
         const uint32_t first_n = __shfl_sync(kAllLanes, n, 0);
         const bool alike = same_k && !team.any(n != first_n || !is_group);
+        __syncwarp();  // all have read what is kept
         kept = {alike ? first_n : 0xffffffffu, team.threads()};
         __syncwarp();
         return of_team;
