@@ -10,7 +10,7 @@ namespace pkpo::cuda {
 // The most samples in 16 bytes: a row's shared memory has so many more places than samples.
 constexpr int kPlaces = 16;
 
-__device__ inline int log_bytes_of(DType dtype) {
+__host__ __device__ inline int log_bytes_of(DType dtype) {
   switch (dtype) {
     case DType::float64:
     case DType::int64:
