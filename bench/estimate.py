@@ -65,7 +65,7 @@ def unit(name):
     return found, turns if found == "exchange" else 1
 
 
-SMALL = [(threads, 16) for threads in (1, 2, 4, 8, 16, 32)]  # threads a group, samples a thread
+SMALL = (1, 2, 4, 8, 16, 32)  # threads of a group that shares a warp; 16 samples each
 TINY = (2, 4, 8)  # samples of a group that a thread has
 
 
@@ -198,13 +198,11 @@ def way_of(code, threads, items, ties):
         return way_of_tiny(code, items)
     if threads <= 32:
         load = code.find("LDGSTS", line("small.cuh", "copy_ahead(to"))
-    else:
-        load = code.find("LDG", line("rows.cuh", "word[i] = reinterpret_cast<const uint4*>(start)"))
-    scan = code.find("FMUL", line("group.cuh", "scan_any(team, c, group.x"), line("scan.cuh", "coefficient[i] *="))
-    if threads <= 32:
         put = code.find("STS", line("warp.cuh", "values[group.sample[i]] = group.x[i]"))
     else:
+        load = code.find("LDG", line("rows.cuh", "word[i] = reinterpret_cast<const uint4*>(start)"))
         put = code.find("STS", line("group.cuh", "to[group.sample[i]] = group.x[i]"))
+    scan = code.find("FMUL", line("group.cuh", "scan_any(team, c, group.x"), line("scan.cuh", "coefficient[i] *="))
     store = code.find("STG", line("rows.cuh", "store(to + i * 4 * threads"))
     stages = [load]
     if threads >= 8:
@@ -334,14 +332,12 @@ def main():
     ragged = disassemble("ragged.cu", architecture)
     tiny = disassemble("tiny.cu", architecture)
     kinds = [(tiny, f"tiny_groupsILi{items}ELb1", 1, items) for items in TINY]
-    kinds += [
-        (small, f"small_groupsIfLi{items}ELi{threads}ELNS0_2OpE0ELb1", threads, items) for threads, items in SMALL
-    ]
+    kinds += [(small, f"small_groupsIfLi16ELi{threads}ELNS0_2OpE0ELb1", threads, 16) for threads in SMALL]
     if block:
         kinds += [
             (block, f"block_groupsIfLi{threads}ELi16ELNS0_2OpE0ELb1", threads, 16) for threads in (64, 128, 256, 512)
         ]
-    ragged_kinds = [(ragged, "ragged_groupsIfLi16ELNS0_2OpE0ELb1", threads, 16) for threads in (1, 2, 4, 8, 16, 32)]
+    ragged_kinds = [(ragged, "ragged_groupsIfLi16ELNS0_2OpE0ELb1", threads, 16) for threads in SMALL]
     tables = {
         "Rewards that differ:": (kinds, lambda code, *shape: way_of(code, *shape, ties=False)),
         "Rewards with ties, as 0 and 1:": (kinds, lambda code, *shape: way_of(code, *shape, ties=True)),

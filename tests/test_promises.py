@@ -84,8 +84,8 @@ def test_rows_of_a_word_or_two_wherever_they_begin(backend, baseline, n):
     x[0], x[groups // 2, 0], x[-2, :2], x[-1, :2] = torch.nan, torch.inf, -torch.inf, torch.tensor([3e38, -3e38])
     offsets = torch.arange(groups + 1) * n
     k = torch.arange(groups) % n + (baseline != "loo")
+    integers = torch.nan_to_num(x, 0, 0, 0).round().clamp(-99, 99).abs()
     for dtype in NARROW:
-        integers = torch.nan_to_num(x, 0, 0, 0).round().clamp(-99, 99).abs()
         rows = x.to(dtype) if dtype.is_floating_point else integers.to(dtype)
         later = torch.cat([rows.flatten()[:1], rows.flatten()])[1:].view(groups, n)
         for of_groups in (torch.full((groups,), n - 1), k.clamp(min=1)):

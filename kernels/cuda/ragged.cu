@@ -19,8 +19,9 @@ cudaError_t launch_ragged(const Call& call, Stream stream) {
 template <class V, Op op, bool usual>
 cudaError_t by_mean(const Call& call, Stream stream) {
   if constexpr (sizeof(V) == 4 && op != Op::backward) {
-    if (items(call) == 16) return launch_ragged<V, 16, op, usual>(call, stream);
-    if (items(call) == 4) return launch_ragged<V, 4, op, usual>(call, stream);
+    const int each = items(call);
+    if (each == 16) return launch_ragged<V, 16, op, usual>(call, stream);
+    if (each == 4) return launch_ragged<V, 4, op, usual>(call, stream);
   }
   return launch_ragged<V, 8, op, usual>(call, stream);
 }

@@ -16,6 +16,7 @@ struct Ratios {
   __device__ static constexpr uint32_t place(uint32_t rank) { return rank + rank / I * 2; }
 };
 
+// small_blocks(), but where a team's size that is known only on the device takes more registers.
 template <class V, int I, Op op, bool usual>
 constexpr int ragged_blocks() {
   return I == 16 ? 3 : I == 8 && sizeof(V) == 4 && op == Op::transform && !usual ? 4 : small_blocks<V, I, 32, op>();

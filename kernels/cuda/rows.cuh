@@ -60,6 +60,13 @@ __device__ inline V value_of_bits(uint64_t bits, DType dtype) {
   return dtype == DType::int64 ? static_cast<V>(number) : __longlong_as_double(number);
 }
 
+// Two results as elements of 16 bits, side by side.
+__device__ inline uint32_t pair_of_short(float a, float b, DType dtype) {
+  const bool is_half = dtype == DType::float16;
+  const uint32_t low = is_half ? half_of_float(a) : bfloat_of_float(a);
+  return low | static_cast<uint32_t>(is_half ? half_of_float(b) : bfloat_of_float(b)) << 16;
+}
+
 // 16 bytes as values.
 template <class V>
 __device__ inline void convert(const uint4& word, DType dtype, V* to) {
@@ -159,16 +166,11 @@ __device__ inline void store_row(const V* values, void* row, DType dtype, int64_
         reinterpret_cast<double2*>(to)[at] = reinterpret_cast<const double2*>(from)[at];
       }
     } else if (is_short) {
-      const bool is_half = dtype == DType::float16;
 #pragma unroll 1
       for (int at = thread; at < words; at += threads) {
         uint32_t word[4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float a = from[8 * at + 2 * i], b = from[8 * at + 2 * i + 1];
-          const uint32_t low = is_half ? half_of_float(a) : bfloat_of_float(a);
-          word[i] = low | static_cast<uint32_t>(is_half ? half_of_float(b) : bfloat_of_float(b)) << 16;
-        }
+        for (int i = 0; i < 4; ++i) word[i] = pair_of_short(from[8 * at + 2 * i], from[8 * at + 2 * i + 1], dtype);
         reinterpret_cast<uint4*>(to)[at] = make_uint4(word[0], word[1], word[2], word[3]);
       }
     } else {

@@ -54,7 +54,7 @@ __device__ inline void load_lines(const void* rows, int64_t first, int64_t count
   }
 }
 template <int N, int bytes>
-__device__ inline void store_lines(void* rows, int64_t first, int64_t count, int lane, uint32_t* word) {
+__device__ inline void store_lines(void* rows, int64_t first, int64_t count, int lane, const uint32_t* word) {
   using Lines = Line<bytes>;
   const int64_t at = Lines::kLines * first + (Lines::kLines == 2 ? lane : row_of_lane<N>(lane));
 #pragma unroll
@@ -110,11 +110,8 @@ __device__ inline void store_results(const Call& call, int64_t first, int lane, 
   const Batch& batch = call.batch;
   uint32_t word[N];
   if (batch.dtype == DType::float16 || batch.dtype == DType::bfloat16) {
-    const auto bits_of = [&](float value) -> uint32_t {
-      return batch.dtype == DType::float16 ? half_of_float(value) : bfloat_of_float(value);
-    };
 #pragma unroll
-    for (int i = 0; i < N; i += 2) word[i / 2] = bits_of(y[i]) | bits_of(y[i + 1]) << 16;
+    for (int i = 0; i < N; i += 2) word[i / 2] = pair_of_short(y[i], y[i + 1], batch.dtype);
     store_lines<N, 2 * N>(call.out, first, batch.count, lane, word);
   } else {
 #pragma unroll
