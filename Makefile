@@ -73,8 +73,11 @@ CUDA_ON_CPU := build/cuda_on_cpu
 # Where there is nvcc, a wheel for two architectures, to be tested too.
 TEST_WHEEL := build/test-wheel
 
+# Of the hundreds of tests that take seconds each, in Triton's compiler or interpreter, each fifth; SLOW_EVERY=1 runs all.
+SLOW_EVERY ?= 5
+
 test: install $(CUDA_ON_CPU)/_cuda_on_cpu.so $(TEST_WHEEL)/.built
-	TRITON_CACHE_DIR=build/triton-cache $(BIN)/python -m pytest -n $(JOBS)
+	TRITON_CACHE_DIR=build/triton-cache $(BIN)/python -m pytest -n $(JOBS) --slow-every $(SLOW_EVERY)
 	$(MAKE) test-triton
 
 # Triton's kernels in its interpreter, which runs a kernel on the CPU a tensor operation at a time: the oracle's table but for
@@ -83,11 +86,12 @@ INTERPRETED := TRITON_INTERPRET=1 PKPO_TEST_BACKENDS="triton interpreted"
 OLDEST_TRITON := build/triton-3.4
 
 test-triton: install $(OLDEST_TRITON)/.installed
-	$(INTERPRETED) $(BIN)/python -m pytest -n $(JOBS) tests/test_transform.py tests/test_grouped.py tests/test_gradients.py \
-		tests/test_promises.py tests/test_errors.py tests/test_triton_large.py tests/test_triton_quotient.py -k "not 65536"
-	PYTHONPATH=$(OLDEST_TRITON) $(INTERPRETED) $(BIN)/python -m pytest -n $(JOBS) tests/test_gradients.py tests/test_triton_large.py \
-		tests/test_triton_quotient.py -W ignore::DeprecationWarning
-	PYTHONPATH=$(OLDEST_TRITON) TRITON_CACHE_DIR=build/triton-cache $(BIN)/python tests/triton_compile.py --every 12 90
+	$(INTERPRETED) $(BIN)/python -m pytest -n $(JOBS) --slow-every $(SLOW_EVERY) -k "not 65536 and not million" \
+		tests/test_transform.py tests/test_grouped.py tests/test_gradients.py tests/test_promises.py tests/test_errors.py \
+		tests/test_triton_rows.py tests/test_triton_large.py tests/test_triton_quotient.py
+	PYTHONPATH=$(OLDEST_TRITON) $(INTERPRETED) $(BIN)/python -m pytest -n $(JOBS) --slow-every $(SLOW_EVERY) tests/test_gradients.py \
+		tests/test_triton_rows.py tests/test_triton_large.py tests/test_triton_quotient.py -W ignore::DeprecationWarning
+	PYTHONPATH=$(OLDEST_TRITON) TRITON_CACHE_DIR=build/triton-cache $(BIN)/python tests/triton_compile.py --every 31 90
 
 # NumPy of its time too: its interpreter fails with newer ones.
 $(OLDEST_TRITON)/.installed: $(VENV)/.requirements

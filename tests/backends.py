@@ -93,7 +93,7 @@ class TritonInterpretedOps(Ops):
         super().__init__(triton_packets("CPU"))
         # For every function that a kernel calls the interpreter patches the modules of Triton's language that the function
         # sees: twice the time. Once for a kernel is enough, if it sees both modules.
-        for name in ("group", "large"):
+        for name in ("group", "rows", "large"):
             sys.modules[f"pkpo_kernels.triton.{name}"].core = triton.language.core
         InterpretedFunction.__call__ = lambda function, *args, **keywords: function.rewrite()(*args, **keywords)
 

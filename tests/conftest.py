@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,22 @@ def two_threads():
     torch.set_num_threads(1)
 
 
+def is_slow(item):
+    """Triton's compiler and its interpreter, a hundred times slower than what they make."""
+    if item.get_closest_marker("always"):
+        return False
+    return os.environ.get("TRITON_INTERPRET") == "1" or "::test_compiles_without_spilling" in item.nodeid
+
+
+def pytest_collection_modifyitems(config, items):
+    slow = {item: i for i, item in enumerate(filter(is_slow, items))}
+    chosen = {item for item, i in slow.items() if i % config.option.slow_every == 0}
+    config.hook.pytest_deselected(items=[item for item in slow if item not in chosen])
+    items[:] = [item for item in items if item not in slow or item in chosen]
+
+
 def pytest_addoption(parser):
+    parser.addoption("--slow-every", type=int, default=1, metavar="N", help="of Triton's slow tests run each Nth")
     parser.addoption("--errors", type=Path, metavar="FILE", help="write the largest errors into it, as JSON")
 
 

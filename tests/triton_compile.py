@@ -28,10 +28,12 @@ class Variant(NamedTuple):
     log_n: int | None
     ragged: bool
     tensor_k: bool
+    many: bool = False  # rows
 
     def __str__(self):
         room = f"n <= {1 << self.log_n}" if self.log_n else "large"
-        kind = ("ragged" if self.ragged else "dense") + (", k a group" if self.tensor_k else "")
+        kind = "ragged" if self.ragged else "many rows" if self.many else "dense"
+        kind += ", k a group" if self.tensor_k else ""
         return f"{self.op:<9} {self.form:<8} {self.dtype:<8} {room:<10} {kind}"
 
 
@@ -51,6 +53,10 @@ def variants():
             if op == "backward" and dtype not in ("float64", "float32", "bfloat16", "float16"):
                 dtype = "float64" if is_wide else "float32"
             yield Variant(op, form, dtype, log_n, *next(flags))
+    # What most calls are.
+    for op in ("transform", "max_at_k"):
+        for form, log_n in itertools.product(forms[op], range(1, launch.log2_above(launch.LARGEST_ROW) + 1)):
+            yield Variant(op, form, next(dtypes), log_n, False, False, many=True)
 
 
 def source_of(variant):
@@ -70,6 +76,8 @@ def source_of(variant):
     flags = launch.flags_of(variant.op, variant.form, variant.dtype, variant.ragged, variant.tensor_k, variant.tensor_k)
     if variant.log_n is None:
         kernel, threads, flags = launch.large_kernel(flags, is_sorted)
+    elif variant.many:
+        kernel, threads, flags = launch.rows_kernel(flags, variant.dtype, 1 << variant.log_n, 10**6)
     else:
         kernel, threads, flags = launch.group_kernel(flags, variant.dtype, variant.log_n, not variant.ragged, 1)
     rewards = pointers[variant.dtype]

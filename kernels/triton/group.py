@@ -32,18 +32,22 @@ def load_values(pointer, at, is_there, WIDE: tl.constexpr, BOOLEAN: tl.constexpr
 
 
 @triton.jit
-def store_results(pointer, y, is_there, WIDE: tl.constexpr):
+def results_of(y, kind: tl.constexpr, WIDE: tl.constexpr):
     """As elements of the result's type: a zero is never negative, half types are rounded once, from float32."""
     if WIDE == 0:
         y = y.to(tl.float32)
     y = y + 0.0
-    kind: tl.constexpr = pointer.dtype.element_ty
     if kind == tl.bfloat16:
         # To nearest, ties to even, wherever it runs: the interpreter cuts.
         bits = y.to(tl.int32, bitcast=True)
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         y = tl.where(y == y, rounded, 0x7FC0).to(tl.int16).to(tl.bfloat16, bitcast=True)
-    tl.store(pointer, y.to(kind), mask=is_there)
+    return y.to(kind)
+
+
+@triton.jit
+def store_results(pointer, y, is_there, WIDE: tl.constexpr):
+    tl.store(pointer, results_of(y, pointer.dtype.element_ty, WIDE), mask=is_there)
 
 
 @triton.jit
@@ -75,23 +79,38 @@ def weights_of(rank, n, k, FORM: tl.constexpr, log_n: tl.constexpr, dims: tl.con
     return w
 
 
-# Of no integer of a call is anything compiled into a kernel.
-INTEGERS = ("count", "width", "samples", "k_value", "stride", "smallest")
+@triton.jit
+def weights(rank, n, k, width, FORM: tl.constexpr, DIFFER: tl.constexpr, LOG_N: tl.constexpr, LOG_ROWS: tl.constexpr):
+    """w by rank. Where all groups of the program have as many samples and the same k, formed once for all of them."""
+    DIMS: tl.constexpr = LOG_N + LOG_ROWS
+    if DIFFER:
+        w = weights_of(rank, n, k, FORM, LOG_N, DIMS)
+    else:
+        w = tl.zeros([2] * DIMS, tl.float64)
+        if any_of((n != width.to(tl.int32)) & (n > 0)):
+            w = weights_of(rank, n, k, FORM, LOG_N, DIMS)
+        else:
+            one_rank = tl.reshape(tl.arange(0, 1 << LOG_N), [1] * LOG_ROWS + [2] * LOG_N)
+            one_n = tl.zeros([1] * DIMS, tl.int32) + width.to(tl.int32)
+            one_k = tl.max(tl.reshape(k, [1 << LOG_ROWS]), 0) + one_n * 0
+            w = w + weights_of(one_rank, one_n, one_k, FORM, LOG_N, DIMS)
+    return w
 
 
-@triton.jit(do_not_specialize=INTEGERS)
-def weigh_groups(
+@triton.jit
+def weigh_some(
+    first_group,
     rewards,
     grad,
     offsets,
     k_tensor,
     out,
-    count: tl.int64,
-    width: tl.int64,
-    samples: tl.int64,
-    k_value: tl.int64,
-    stride: tl.int64,
-    smallest: tl.int64,
+    count,
+    width,
+    samples,
+    k_value,
+    stride,
+    smallest,
     OP: tl.constexpr,
     FORM: tl.constexpr,
     RAGGED: tl.constexpr,
@@ -104,20 +123,16 @@ def weigh_groups(
     LOG_N: tl.constexpr,
     LOG_ROWS: tl.constexpr,
 ):
-    """Groups of ``smallest`` to 2**LOG_N samples; others are left alone. ``FULL``: every group has 2**LOG_N. ``out`` has one
-    value a sample, with MAXIMUM one a group, ``stride`` elements apart; ``grad`` likewise."""
+    """2**LOG_ROWS groups from this one on."""
     DIMS: tl.constexpr = LOG_N + LOG_ROWS
     N: tl.constexpr = 1 << LOG_N
     ROWS: tl.constexpr = 1 << LOG_ROWS
-    first_group = tl.program_id(0).to(tl.int64) * ROWS
 
     row = tl.reshape(tl.arange(0, ROWS), [2] * LOG_ROWS + [1] * LOG_N)
     group = first_group + row
     is_group = group < count
     begin, size = extent_of(offsets, group, is_group, width, samples, RAGGED)
     is_ours = is_group & (size >= smallest) & (size <= N)
-    if any_of(is_ours) == 0:
-        return
     size = tl.where(is_ours, size, 0).to(tl.int32)
 
     # Rows as they lie in memory, so that neighbouring threads load neighbouring samples.
@@ -166,19 +181,65 @@ def weigh_groups(
         store_results(out + begin + sample, y, sample < size, WIDE)
 
 
-@triton.jit
-def weights(rank, n, k, width, FORM: tl.constexpr, DIFFER: tl.constexpr, LOG_N: tl.constexpr, LOG_ROWS: tl.constexpr):
-    """w by rank. Where all groups of the program have as many samples and the same k, formed once for all of them."""
-    DIMS: tl.constexpr = LOG_N + LOG_ROWS
-    if DIFFER:
-        w = weights_of(rank, n, k, FORM, LOG_N, DIMS)
-    else:
-        w = tl.zeros([2] * DIMS, tl.float64)
-        if any_of((n != width.to(tl.int32)) & (n > 0)):
-            w = weights_of(rank, n, k, FORM, LOG_N, DIMS)
-        else:
-            one_rank = tl.reshape(tl.arange(0, 1 << LOG_N), [1] * LOG_ROWS + [2] * LOG_N)
-            one_n = tl.zeros([1] * DIMS, tl.int32) + width.to(tl.int32)
-            one_k = tl.max(tl.reshape(k, [1 << LOG_ROWS]), 0) + one_n * 0
-            w = w + weights_of(one_rank, one_n, one_k, FORM, LOG_N, DIMS)
-    return w
+# Of no integer of a call is anything compiled into a kernel.
+INTEGERS = ("count", "width", "samples", "k_value", "stride", "smallest")
+
+
+@triton.jit(do_not_specialize=INTEGERS)
+def weigh_groups(
+    rewards,
+    grad,
+    offsets,
+    k_tensor,
+    out,
+    count: tl.int64,
+    width: tl.int64,
+    samples: tl.int64,
+    k_value: tl.int64,
+    stride: tl.int64,
+    smallest: tl.int64,
+    OP: tl.constexpr,
+    FORM: tl.constexpr,
+    RAGGED: tl.constexpr,
+    TENSOR_K: tl.constexpr,
+    K_PER_GROUP: tl.constexpr,
+    WIDE: tl.constexpr,
+    BOOLEAN: tl.constexpr,
+    KEYS: tl.constexpr,
+    FULL: tl.constexpr,
+    LOG_N: tl.constexpr,
+    LOG_ROWS: tl.constexpr,
+):
+    """Groups of ``smallest`` to 2**LOG_N samples; others are left alone. ``FULL``: every group has 2**LOG_N. ``out`` has one
+    value a sample, with MAXIMUM one a group, ``stride`` elements apart; ``grad`` likewise."""
+    first_group = tl.program_id(0).to(tl.int64) << LOG_ROWS
+    if RAGGED:
+        group = first_group + tl.arange(0, 1 << LOG_ROWS)
+        _, size = extent_of(offsets, group, group < count, width, samples, RAGGED)
+        if any_of((group < count) & (size >= smallest) & (size <= (1 << LOG_N))) == 0:
+            return
+    weigh_some(
+        first_group,
+        rewards,
+        grad,
+        offsets,
+        k_tensor,
+        out,
+        count,
+        width,
+        samples,
+        k_value,
+        stride,
+        smallest,
+        OP,
+        FORM,
+        RAGGED,
+        TENSOR_K,
+        K_PER_GROUP,
+        WIDE,
+        BOOLEAN,
+        KEYS,
+        FULL,
+        LOG_N,
+        LOG_ROWS,
+    )

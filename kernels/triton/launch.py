@@ -6,20 +6,22 @@ Shapes. A thread holds four samples, for gradients, and for float64 in groups of
 1,024 samples, for gradients 512. Beyond that a program goes over its group in chunks, in a workspace; rows of more than
 8,192 samples come sorted by torch, whose sort uses the whole device for a row. Groups that differ in size have their sizes
 known on the device alone: there is a launch for sizes up to twice the mean, and one for every eightfold of it, each leaving
-the others' groups alone.
+the others' groups alone. Of many rows of 2, 4 and so on to 64 samples a thread has 16, and programs take turns (rows.py).
 
 Nothing but types and flags is compiled into a kernel: neither k nor a number of groups or samples. A compiled kernel is
 kept by those and launched past Triton's own look-up.
 """
 
+import functools
 import os
 
 import triton
 
-from . import group, large, weigh
+from . import group, large, rows, weigh
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 LARGEST = {False: 1024, True: 512}  # of a group that is held in registers; True: for gradients
+LARGEST_ROW = 64  # of those that rows.py takes; with more registers spill
 SORTED_FROM = 8193
 LOG_CHUNK = 14 if INTERPRETED else 9
 OPS = {"transform": group.TRANSFORM.value, "max_at_k": group.MAXIMUM.value, "backward": group.BACKWARD.value}
@@ -70,6 +72,25 @@ def group_kernel(flags, dtype, log_n, full, count):
     return group.weigh_groups, threads, flags | more
 
 
+def shape_of_rows(log_n, count):
+    """(log2 of the rows of a turn, threads)."""
+    if INTERPRETED:  # as many as there may be
+        return max(rows.LOG_ITEMS - log_n, min(17 - log_n, count.bit_length() - 1)), 128
+    return 7 + rows.LOG_ITEMS - log_n, 128
+
+
+def rows_kernel(flags, dtype, width, count):
+    """(kernel, threads, what is compiled in), or None where it is no call for rows.py."""
+    log_n = log2_above(width)
+    log_rows, threads = shape_of_rows(log_n, count)
+    if flags["OP"] == OPS["backward"] or flags["RAGGED"] or flags["K_PER_GROUP"] or flags["WIDE"]:
+        return None
+    if width != 1 << log_n or width > LARGEST_ROW or count < 1 << log_rows:
+        return None
+    more = {"KEYS": keys_of(dtype, log_n), "FULL": True, "LOG_N": log_n, "LOG_ROWS": log_rows}
+    return rows.weigh_rows, threads, flags | more | {"LOG_ITEMS": rows.LOG_ITEMS}
+
+
 def large_kernel(flags, is_sorted):
     """(kernel, threads, what is compiled in)."""
     threads = 256 if flags["OP"] == OPS["backward"] else 128
@@ -104,6 +125,16 @@ def rooms(ragged, backward, width, samples, count):
         room = min(room + 3, log2_above(min(samples, largest)))
 
 
+@functools.cache
+def processors(device):
+    return triton.runtime.driver.active.utils.get_device_properties(device)["multiprocessor_count"]
+
+
+def most_programs():
+    """Of a kernel whose programs take turns: more than the device runs at once."""
+    return 1 if INTERPRETED else 8 * processors(triton.runtime.driver.active.get_current_device())
+
+
 def launch(kernel, programs, threads, tensors, numbers, flags):
     """tensors, then integers, then what is compiled in, in the kernel's order."""
     if INTERPRETED:
@@ -130,6 +161,11 @@ def enqueue(op, form, dtype, rewards, grad, offsets, k, k_value, out, count, wid
     common = flags_of(op, form, dtype, ragged, k is not None, k is not None and k.dim() > 0)
     pointers = [rewards, *(rewards if x is None else x for x in (grad, offsets, k)), out]
     integers = (count, width, samples, k_value, stride)
+    if found := rows_kernel(common, dtype, width, count):
+        kernel, threads, flags = found
+        turns = -(-count // (1 << flags["LOG_ROWS"]))
+        launch(kernel, min(turns, most_programs()), threads, pointers, (*integers, 0), flags)
+        return
     for smallest, log_n in rooms(ragged, backward, width, samples, count):
         kernel, threads, flags = group_kernel(common, dtype, log_n, not ragged and width == 1 << log_n, count)
         programs = -(-count // (1 << flags["LOG_ROWS"]))

@@ -1,0 +1,269 @@
+"""Rows of 2, 4 and so on to 64 samples, many of them, with one k and in float32 arithmetic, as rewards mostly come: programs
+go over the rows in turns, with coefficients that are formed once, and a thread has 16 samples that lie one after another,
+from memory to memory.
+
+The sort moves values alone. Each of its exchanges is kept as a bit; taken back, from the last one to the first, they bring
+the results to where the rewards were. Where a reward is absent, infinite or close to it, weigh_some() does the rows of the
+program's turn when it is through with the others: a group has the same bits there as here.
+"""
+
+import triton
+import triton.language as tl
+
+from .group import INTEGERS, MAXIMUM, any_of, k_of, results_of, store_results, weigh_some, weights_of
+from .hypercube import is_right, neighbour, previous, sums_after, sums_before, value_at
+from .sort import takes_smaller
+from .weigh import LOO, LOO_1, clamp_k, down_of, too_large, top_of, up_of
+
+LOG_ITEMS = 4  # samples of a thread, which are loaded and stored in four pieces
+
+
+@triton.jit
+def place_of(LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr, PIECE: tl.constexpr):
+    """Of a piece of each thread's samples: their numbers."""
+    LOG_PIECE: tl.constexpr = LOG_ITEMS - 2
+    thread = tl.arange(0, 1 << LOG_THREADS)[:, None]
+    return (thread << LOG_ITEMS) + (PIECE << LOG_PIECE) + tl.arange(0, 1 << LOG_PIECE)[None, :]
+
+
+@triton.jit
+def load_rows(pointer, BOOLEAN: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
+    """As a hypercube. What is joined is in one thread."""
+    first = tl.load(pointer + place_of(LOG_ITEMS, LOG_THREADS, 0))
+    second = tl.load(pointer + place_of(LOG_ITEMS, LOG_THREADS, 1))
+    third = tl.load(pointer + place_of(LOG_ITEMS, LOG_THREADS, 2))
+    fourth = tl.load(pointer + place_of(LOG_ITEMS, LOG_THREADS, 3))
+    x = tl.join(tl.join(first, third), tl.join(second, fourth))
+    x = tl.reshape(tl.permute(x, [0, 2, 3, 1]), [2] * (LOG_THREADS + LOG_ITEMS))
+    if BOOLEAN:
+        x = x != 0
+    return x.to(tl.float32)
+
+
+@triton.jit
+def store_rows(pointer, y, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
+    y = results_of(y, pointer.dtype.element_ty, 0)
+    y = tl.permute(tl.reshape(y, [1 << LOG_THREADS, 2, 2, 1 << (LOG_ITEMS - 2)]), [0, 3, 1, 2])
+    even, odd = tl.split(y)
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    tl.store(pointer + place_of(LOG_ITEMS, LOG_THREADS, 0), first)
+    tl.store(pointer + place_of(LOG_ITEMS, LOG_THREADS, 1), second)
+    tl.store(pointer + place_of(LOG_ITEMS, LOG_THREADS, 2), third)
+    tl.store(pointer + place_of(LOG_ITEMS, LOG_THREADS, 3), fourth)
+
+
+@triton.jit
+def kept_as(bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr):
+    """The bit that an exchange is kept as, among those in a thread or those across threads."""
+    if bit >= log_items:
+        return 1 << (30 - ((stage - log_items) * (stage - log_items - 1) // 2 + stage - 1 - bit))
+    elif stage <= log_items:
+        return 1 << (30 - (stage * (stage - 1) // 2 + stage - 1 - bit))
+    else:
+        return 1 << (30 - (log_items * (log_items - 1) // 2 + (stage - log_items) * log_items + log_items - 1 - bit))
+
+
+@triton.jit
+def order_in_thread(
+    x,
+    in_thread,
+    rank,
+    bit: tl.constexpr,
+    stage: tl.constexpr,
+    log_n: tl.constexpr,
+    log_items: tl.constexpr,
+    dims: tl.constexpr,
+):
+    other = neighbour(x, bit, dims)
+    smaller = takes_smaller(rank, bit, stage, log_n)
+    moves = tl.where(smaller, x > other, x < other)
+    x = tl.where(smaller, tl.minimum(x, other), tl.maximum(x, other))
+    # Both move or neither: one bit for two.
+    both = tl.reshape(tl.max(moves.to(tl.int32), dims - 1 - bit), in_thread.shape) != 0
+    return x, tl.where(both, in_thread | kept_as(bit, stage, log_items), in_thread)
+
+
+@triton.jit
+def order_across(x, across, rank, bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
+    sign = tl.where(is_right(rank, bit), -1.0, 1.0)
+    x = x * sign
+    other = -neighbour(x, bit, dims)
+    return tl.minimum(x, other) * sign, tl.where(x > other, across | kept_as(bit, stage, log_items), across)
+
+
+@triton.jit
+def sort_values(x, rank, log_n: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
+    """Values by rank, and the exchanges: a bit each, for two samples in a thread and for one across threads."""
+    across = tl.zeros_like(x).to(tl.int32)
+    in_thread = tl.max(across, dims - 1)
+    for stage in tl.static_range(1, log_n + 1):
+        # Runs descend where a thread's other bits say so, negated.
+        if (stage >= log_items) & (stage < log_n):
+            x = x * tl.where(is_right(rank, stage), -1.0, 1.0)
+        for step in tl.static_range(stage):
+            if stage - 1 - step >= log_items:
+                x, across = order_across(x, across, rank, stage - 1 - step, stage, log_items, dims)
+            elif stage >= log_items:
+                x, in_thread = order_in_thread(x, in_thread, rank, stage - 1 - step, stage, stage, log_items, dims)
+            else:
+                x, in_thread = order_in_thread(x, in_thread, rank, stage - 1 - step, stage, log_n, log_items, dims)
+        if (stage >= log_items) & (stage < log_n):
+            x = x * tl.where(is_right(rank, stage), -1.0, 1.0)
+    return x, in_thread, across
+
+
+@triton.jit
+def take_back(
+    y, in_thread, across, bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr
+):
+    if bit >= log_items:
+        moves = (across & kept_as(bit, stage, log_items)) != 0
+    else:
+        moves = tl.expand_dims(in_thread & kept_as(bit, stage, log_items), dims - 1 - bit) != 0
+    return tl.where(moves, neighbour(y, bit, dims), y)
+
+
+@triton.jit
+def bring_back(y, in_thread, across, log_n: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
+    """The exchanges of a sort taken back."""
+    for back in tl.static_range(log_n):
+        for bit in tl.static_range(log_n - back):
+            y = take_back(y, in_thread, across, bit, log_n - back, log_items, dims)
+    return y
+
+
+@triton.jit
+def share_among_equal(y, x, rank, log_n: tl.constexpr, dims: tl.constexpr):
+    """Of equal values in a row all get what the first of them has."""
+    last_x = x
+    last_y = y
+    for bit in tl.static_range(log_n):
+        sibling_x = neighbour(last_x, bit, dims)
+        sibling_y = neighbour(last_y, bit, dims)
+        right = is_right(rank, bit)
+        y = tl.where(right & (x == sibling_x), sibling_y, y)
+        # Of both together the right one's, but where that is equal to the left one's.
+        last_y = tl.where(right ^ (last_x == sibling_x), last_y, sibling_y)
+        last_x = tl.where(right, last_x, sibling_x)
+    return y
+
+
+@triton.jit
+def first_group_of(turn, count, LOG_ROWS: tl.constexpr):
+    """The last turn's rows are the last ones, though some be of the turn before too."""
+    return tl.minimum(turn << LOG_ROWS, count - (1 << LOG_ROWS))
+
+
+@triton.jit
+def are_usual(x):
+    """A sum that is moderate has no other terms."""
+    return too_large(tl.sum(tl.reshape(tl.abs(x), [x.numel]), 0)) == 0
+
+
+@triton.jit(do_not_specialize=INTEGERS)
+def weigh_rows(
+    rewards,
+    grad,
+    offsets,
+    k_tensor,
+    out,
+    count: tl.int64,
+    width: tl.int64,
+    samples: tl.int64,
+    k_value: tl.int64,
+    stride: tl.int64,
+    smallest: tl.int64,
+    OP: tl.constexpr,
+    FORM: tl.constexpr,
+    RAGGED: tl.constexpr,
+    TENSOR_K: tl.constexpr,
+    K_PER_GROUP: tl.constexpr,
+    WIDE: tl.constexpr,
+    BOOLEAN: tl.constexpr,
+    KEYS: tl.constexpr,
+    FULL: tl.constexpr,
+    LOG_N: tl.constexpr,
+    LOG_ROWS: tl.constexpr,
+    LOG_ITEMS: tl.constexpr,
+):
+    """2**LOG_ROWS rows or more of 2**LOG_N samples, so many of them at a time; else as weigh_groups()."""
+    DIMS: tl.constexpr = LOG_N + LOG_ROWS
+    LOG_THREADS: tl.constexpr = DIMS - LOG_ITEMS
+    N: tl.constexpr = 1 << LOG_N
+    ROWS: tl.constexpr = 1 << LOG_ROWS
+    # Rows of weigh_some(), whose threads have two samples each.
+    LOG_FEWER: tl.constexpr = LOG_ROWS - 3 if LOG_ROWS > 3 else 0
+
+    rank = tl.reshape(tl.arange(0, ROWS * N), [2] * DIMS) & (N - 1)
+    one_rank = tl.reshape(tl.arange(0, N), [1] * LOG_ROWS + [2] * LOG_N)
+    n = tl.full([1] * DIMS, N, tl.int32)
+    k = clamp_k(k_of(k_tensor, k_value, n.to(tl.int64), n > 0, TENSOR_K, False), n, FORM)
+    w = weights_of(one_rank, n, k, FORM, LOG_N, DIMS)
+    zero = tl.zeros([2] * DIMS, tl.float32)
+    down = zero + down_of(w, one_rank, n, k, FORM).to(tl.float32)
+    has_down = (FORM != LOO_1) | any_of(k == 1)
+    top = top_of(n, k, FORM).to(tl.float32)
+    if (FORM == LOO) | (FORM == LOO_1):
+        up = zero + up_of(w, one_rank, n, k, FORM).to(tl.float32)
+
+    turns = (count + ROWS - 1) >> LOG_ROWS
+    left = 0
+    for turn in range(tl.program_id(0).to(tl.int64), turns, tl.num_programs(0)):
+        first_group = first_group_of(turn, count, LOG_ROWS)
+        x = load_rows(rewards + first_group * N, BOOLEAN, LOG_ITEMS, LOG_THREADS)
+        if are_usual(x):
+            x, in_thread, across = sort_values(x, rank, LOG_N, LOG_ITEMS, DIMS)
+            below = previous(x, rank, LOG_N, DIMS)
+            gap = x - below
+            y = zero
+            if FORM != LOO_1:
+                y = y + top * value_at(x, rank, n - 1, LOG_N, DIMS)
+            if has_down:
+                after, _ = sums_after(down * gap, rank, LOG_N, DIMS)
+                y = y - after
+            if (FORM == LOO) | (FORM == LOO_1):
+                terms = up * gap
+                before, _ = sums_before(terms, rank, LOG_N, DIMS)
+                y = y + (before + terms)
+            if OP == MAXIMUM:
+                row = tl.reshape(tl.arange(0, ROWS), [2] * LOG_ROWS + [1] * LOG_N)
+                at = (first_group + row + rank.to(tl.int64)) * stride
+                store_results(out + at, y, rank == 0, 0)
+            else:
+                if any_of((x == below) & (rank > 0)):
+                    y = share_among_equal(y, x, rank, LOG_N, DIMS)
+                y = bring_back(y, in_thread, across, LOG_N, LOG_ITEMS, DIMS)
+                store_rows(out + first_group * N, y, LOG_ITEMS, LOG_THREADS)
+        else:
+            left += 1
+    if left > 0:
+        for turn in range(tl.program_id(0).to(tl.int64), turns, tl.num_programs(0)):
+            first_group = first_group_of(turn, count, LOG_ROWS)
+            if are_usual(load_rows(rewards + first_group * N, BOOLEAN, LOG_ITEMS, LOG_THREADS)) == 0:
+                for part in range(1 << (LOG_ROWS - LOG_FEWER)):
+                    weigh_some(
+                        first_group + (part << LOG_FEWER),
+                        rewards,
+                        grad,
+                        offsets,
+                        k_tensor,
+                        out,
+                        count,
+                        width,
+                        samples,
+                        k_value,
+                        stride,
+                        smallest,
+                        OP,
+                        FORM,
+                        RAGGED,
+                        TENSOR_K,
+                        K_PER_GROUP,
+                        WIDE,
+                        BOOLEAN,
+                        KEYS,
+                        FULL,
+                        LOG_N,
+                        LOG_FEWER,
+                    )

@@ -1,0 +1,88 @@
+"""Triton's kernel of many rows, in its interpreter: rows that fill two turns, of which the last begins among those of the
+first."""
+
+from fractions import Fraction
+
+import oracle
+import pytest
+import torch
+from backends import BACKENDS
+from compare import BOUND, relative_error_of
+from samples import x as random
+
+pytestmark = [
+    pytest.mark.always,
+    pytest.mark.skipif("triton interpreted" not in BACKENDS, reason="needs TRITON_INTERPRET=1"),
+]
+FORMS = ["none", "loo", "loo-1", "max_at_k"]
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """The widths of the calls that the kernel took."""
+    from pkpo_kernels.triton import launch
+
+    widths, rows_kernel = [], launch.rows_kernel
+
+    def spy(flags, dtype, width, count):
+        found = rows_kernel(flags, dtype, width, count)
+        if found:
+            widths.append(width)
+        return found
+
+    monkeypatch.setattr(launch, "rows_kernel", spy)
+    return widths
+
+
+def call(form, *arguments):
+    backend = BACKENDS["triton interpreted"]
+    return backend.max_at_k(*arguments) if form == "max_at_k" else backend.transform(*arguments, baseline=form)
+
+
+def batch(n, kind):
+    values = random(max(11, 24 // n), n)
+    return {"plain": values, "ties": values.round(), "binary": (values > 0.5).float()}[kind]
+
+
+@pytest.mark.parametrize("kind", ["plain", "ties", "binary"])
+@pytest.mark.parametrize("form", FORMS)
+def test_against_exact_arithmetic(taken, form, kind):
+    for n in (2, 4, 8, 16, 32, 64):
+        values = batch(n, kind)
+        for k in sorted({1, 2, n // 2, n - 1, n}):
+            if not oracle.allowed(form, n, k):
+                continue
+            for row, y in zip(values, call(form, values, k), strict=True):
+                exact = oracle.transform(row.tolist(), k, form)
+                if form == "max_at_k":
+                    error = relative_error_of(y[None], [exact], scale=Fraction(row.abs().max().item()))
+                else:
+                    error = relative_error_of(y, exact)
+                assert error <= BOUND[torch.float32], (n, k, row, y)
+        assert n in taken
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38])
+def test_rows_beside_one_that_is_not_usual(taken, form, value):
+    """They have the same bits as without it; it has those that it has as a group told by offsets."""
+    for n in (2, 8, 64):
+        values = batch(n, "ties")
+        usual = call(form, values, 1)
+        values[5, 1] = value
+        y = call(form, values, 1)
+        assert taken[-2:] == [n, n]
+        others = torch.arange(len(values)) != 5
+        assert torch.equal(y[others].view(torch.int32), usual[others].view(torch.int32))
+        alone = call(form, values[5], torch.tensor([0, n]), torch.tensor(1))
+        assert torch.equal(y[5].view(-1).view(torch.int32), alone.view(torch.int32))
+
+
+def test_equal_rewards_have_equal_results(taken):
+    for n in (4, 16, 64):
+        values = batch(n, "ties") / 3
+        y = call("loo-1", values, 3)
+        for row, results in zip(values, y, strict=True):
+            for value in row.unique():
+                assert results[row == value].unique().numel() == 1
+        assert taken[-1] == n
