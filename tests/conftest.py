@@ -22,7 +22,7 @@ def two_threads():
 
 
 def is_slow(item):
-    """Triton's compiler and its interpreter, a hundred times slower than what they make."""
+    """Of Triton's compiler or its interpreter, which take seconds a test."""
     if item.get_closest_marker("always"):
         return False
     return os.environ.get("TRITON_INTERPRET") == "1" or "::test_compiles_without_spilling" in item.nodeid
