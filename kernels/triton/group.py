@@ -100,6 +100,10 @@ def weights(rank, n, k, width, FORM: tl.constexpr, DIFFER: tl.constexpr, LOG_N: 
 @triton.jit
 def weigh_some(
     first_group,
+    group,
+    begin,
+    size,
+    is_ours,
     rewards,
     grad,
     offsets,
@@ -110,7 +114,6 @@ def weigh_some(
     samples,
     k_value,
     stride,
-    smallest,
     OP: tl.constexpr,
     FORM: tl.constexpr,
     RAGGED: tl.constexpr,
@@ -123,16 +126,11 @@ def weigh_some(
     LOG_N: tl.constexpr,
     LOG_ROWS: tl.constexpr,
 ):
-    """2**LOG_ROWS groups from this one on."""
+    """2**LOG_ROWS groups from this one on, but for those that are not ours; ``group``, ``begin`` and ``size`` are of each."""
     DIMS: tl.constexpr = LOG_N + LOG_ROWS
     N: tl.constexpr = 1 << LOG_N
     ROWS: tl.constexpr = 1 << LOG_ROWS
 
-    row = tl.reshape(tl.arange(0, ROWS), [2] * LOG_ROWS + [1] * LOG_N)
-    group = first_group + row
-    is_group = group < count
-    begin, size = extent_of(offsets, group, is_group, width, samples, RAGGED)
-    is_ours = is_group & (size >= smallest) & (size <= N)
     size = tl.where(is_ours, size, 0).to(tl.int32)
 
     # Rows as they lie in memory, so that neighbouring threads load neighbouring samples.
@@ -150,7 +148,7 @@ def weigh_some(
     index = tl.reshape(tl.arange(0, ROWS * N), [2] * DIMS)
     rank = index & (N - 1)
     n = sum_of_groups((x == x).to(tl.int32), LOG_N, DIMS)
-    k = clamp_k(k_of(k_tensor, k_value, group, is_group, TENSOR_K, K_PER_GROUP), n, FORM)
+    k = clamp_k(k_of(k_tensor, k_value, group, group < count, TENSOR_K, K_PER_GROUP), n, FORM)
 
     if KEYS == LONG:
         x, sample = sort_by_long_keys(x, rank, rank, LOG_N, DIMS)
@@ -213,13 +211,17 @@ def weigh_groups(
     """Groups of ``smallest`` to 2**LOG_N samples; others are left alone. ``FULL``: every group has 2**LOG_N. ``out`` has one
     value a sample, with MAXIMUM one a group, ``stride`` elements apart; ``grad`` likewise."""
     first_group = tl.program_id(0).to(tl.int64) << LOG_ROWS
-    if RAGGED:
-        group = first_group + tl.arange(0, 1 << LOG_ROWS)
-        _, size = extent_of(offsets, group, group < count, width, samples, RAGGED)
-        if any_of((group < count) & (size >= smallest) & (size <= (1 << LOG_N))) == 0:
-            return
+    group = first_group + tl.reshape(tl.arange(0, 1 << LOG_ROWS), [2] * LOG_ROWS + [1] * LOG_N)
+    begin, size = extent_of(offsets, group, group < count, width, samples, RAGGED)
+    is_ours = (group < count) & (size >= smallest) & (size <= (1 << LOG_N))
+    if any_of(is_ours) == 0:
+        return
     weigh_some(
         first_group,
+        group,
+        begin,
+        size,
+        is_ours,
         rewards,
         grad,
         offsets,
@@ -230,7 +232,6 @@ def weigh_groups(
         samples,
         k_value,
         stride,
-        smallest,
         OP,
         FORM,
         RAGGED,

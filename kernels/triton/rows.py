@@ -13,7 +13,7 @@ import triton.language as tl
 from .group import INTEGERS, MAXIMUM, any_of, k_of, results_of, store_results, weigh_some, weights_of
 from .hypercube import is_right, neighbour, previous, sums_after, sums_before, value_at
 from .sort import takes_smaller
-from .weigh import LOO, LOO_1, clamp_k, down_of, too_large, top_of, up_of
+from .weigh import LOO, LOO_1, clamp_k, down_of, share_among_equal, too_large, top_of, up_of
 
 LOG_ITEMS = 4  # samples of a thread, which are loaded and stored in four pieces
 
@@ -56,12 +56,7 @@ def store_rows(pointer, y, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
 @triton.jit
 def kept_as(bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr):
     """The bit that an exchange is kept as, among those in a thread or those across threads."""
-    if bit >= log_items:
-        return 1 << (30 - ((stage - log_items) * (stage - log_items - 1) // 2 + stage - 1 - bit))
-    elif stage <= log_items:
-        return 1 << (30 - (stage * (stage - 1) // 2 + stage - 1 - bit))
-    else:
-        return 1 << (30 - (log_items * (log_items - 1) // 2 + (stage - log_items) * log_items + log_items - 1 - bit))
+    return 1 << (30 - ((stage - 1) * log_items + bit % log_items))
 
 
 @triton.jit
@@ -97,6 +92,7 @@ def sort_values(x, rank, log_n: tl.constexpr, log_items: tl.constexpr, dims: tl.
     """Values by rank, and the exchanges: a bit each, for two samples in a thread and for one across threads."""
     across = tl.zeros_like(x).to(tl.int32)
     in_thread = tl.max(across, dims - 1)
+    LOG_RUN: tl.constexpr = log_n if log_n < log_items else log_items  # of the longest that a thread turns round itself
     for stage in tl.static_range(1, log_n + 1):
         # Runs descend where a thread's other bits say so, negated.
         if (stage >= log_items) & (stage < log_n):
@@ -104,10 +100,8 @@ def sort_values(x, rank, log_n: tl.constexpr, log_items: tl.constexpr, dims: tl.
         for step in tl.static_range(stage):
             if stage - 1 - step >= log_items:
                 x, across = order_across(x, across, rank, stage - 1 - step, stage, log_items, dims)
-            elif stage >= log_items:
-                x, in_thread = order_in_thread(x, in_thread, rank, stage - 1 - step, stage, stage, log_items, dims)
             else:
-                x, in_thread = order_in_thread(x, in_thread, rank, stage - 1 - step, stage, log_n, log_items, dims)
+                x, in_thread = order_in_thread(x, in_thread, rank, stage - 1 - step, stage, LOG_RUN, log_items, dims)
         if (stage >= log_items) & (stage < log_n):
             x = x * tl.where(is_right(rank, stage), -1.0, 1.0)
     return x, in_thread, across
@@ -130,22 +124,6 @@ def bring_back(y, in_thread, across, log_n: tl.constexpr, log_items: tl.constexp
     for back in tl.static_range(log_n):
         for bit in tl.static_range(log_n - back):
             y = take_back(y, in_thread, across, bit, log_n - back, log_items, dims)
-    return y
-
-
-@triton.jit
-def share_among_equal(y, x, rank, log_n: tl.constexpr, dims: tl.constexpr):
-    """Of equal values in a row all get what the first of them has."""
-    last_x = x
-    last_y = y
-    for bit in tl.static_range(log_n):
-        sibling_x = neighbour(last_x, bit, dims)
-        sibling_y = neighbour(last_y, bit, dims)
-        right = is_right(rank, bit)
-        y = tl.where(right & (x == sibling_x), sibling_y, y)
-        # Of both together the right one's, but where that is equal to the left one's.
-        last_y = tl.where(right ^ (last_x == sibling_x), last_y, sibling_y)
-        last_x = tl.where(right, last_x, sibling_x)
     return y
 
 
@@ -242,8 +220,14 @@ def weigh_rows(
             first_group = first_group_of(turn, count, LOG_ROWS)
             if are_usual(load_rows(rewards + first_group * N, BOOLEAN, LOG_ITEMS, LOG_THREADS)) == 0:
                 for part in range(1 << (LOG_ROWS - LOG_FEWER)):
+                    its_first = first_group + (part << LOG_FEWER)
+                    group = its_first + tl.reshape(tl.arange(0, 1 << LOG_FEWER), [2] * LOG_FEWER + [1] * LOG_N)
                     weigh_some(
-                        first_group + (part << LOG_FEWER),
+                        its_first,
+                        group,
+                        group * N,
+                        tl.full(group.shape, N, tl.int64),
+                        group < count,
                         rewards,
                         grad,
                         offsets,
@@ -254,7 +238,6 @@ def weigh_rows(
                         samples,
                         k_value,
                         stride,
-                        smallest,
                         OP,
                         FORM,
                         RAGGED,

@@ -11,10 +11,12 @@ import triton.language as tl
 from .hypercube import (
     any_of,
     as_integer,
+    is_right,
     largest_up_to,
     max_of_groups,
     nearest_after,
     nearest_at_or_before,
+    neighbour,
     previous,
     smallest_after,
     sums_after,
@@ -190,6 +192,22 @@ def put_together(finite, infinite, is_wild, n, k, FORM: tl.constexpr):
 
 
 @triton.jit
+def share_among_equal(y, x, rank, log_n: tl.constexpr, dims: tl.constexpr):
+    """Of equal values in a row all get what the first of them has."""
+    last_x = x
+    last_y = y
+    for bit in tl.static_range(log_n):
+        sibling_x = neighbour(last_x, bit, dims)
+        sibling_y = neighbour(last_y, bit, dims)
+        right = is_right(rank, bit)
+        y = tl.where(right & (x == sibling_x), sibling_y, y)
+        # Of both together the right one's, but where that is equal to the left one's.
+        last_y = tl.where(right ^ (last_x == sibling_x), last_y, sibling_y)
+        last_x = tl.where(right, last_x, sibling_x)
+    return y
+
+
+@triton.jit
 def weigh(x, w, rank, n, k, FORM: tl.constexpr, log_n: tl.constexpr, dims: tl.constexpr):
     """transform, or at rank 0 max_at_k, of whole groups, by rank."""
     x = tl.where(rank < n, x, 0.0)
@@ -207,7 +225,7 @@ def weigh(x, w, rank, n, k, FORM: tl.constexpr, log_n: tl.constexpr, dims: tl.co
         y = put_together(y, infinite, is_wild, n, k, FORM)
     # Equal rewards get the result of the first of them: sums along the tree differ in their rounding from rank to rank.
     if any_of(tied & (rank < n)):
-        y = nearest_at_or_before(y, tied == 0, rank, log_n, dims)
+        y = share_among_equal(y, x, rank, log_n, dims)
     return y
 
 
