@@ -32,7 +32,7 @@ LIMITS = {
     "small_groups": (168, 28 * 1024),
     "ragged_groups": (168, 31 * 1024),
     "block_groups": (128, 6 * 1024),
-    "scatter_digitsIf": (80, 1024),
+    "scatter_digitsIf": (64, 1024),
     "scatter_digitsId": (128, 1024),
     "finish_tiles": (128, 5 * 1024),
     "scan_gradients": (128, 1024),

@@ -200,9 +200,60 @@ __device__ inline Parts<T> parts_of_tiles(const Team<L>& team, const Tile& tile,
   return parts;
 }
 
-template <int L, class V>
-__device__ inline double product_beyond(const Team<L>& team, const Workspace<V>& workspace, const Tile& tile) {
-  return parts_of_tiles(team, tile, 1.0, Multiply(), [&](int64_t t) { return workspace.products[t]; }).after;
+// In the place of what a tile left, which at(its number) refers to, what those before it did, or those after it.
+template <int L, class T, class Op, class At>
+__device__ inline void put_what_is_before(const Team<L>& team, const Tile& first, T neutral, Op op, At at) {
+  T before = neutral;
+  for (uint32_t turn = 0; turn < first.tiles(); turn += L) {
+    const bool is_one = turn + team.thread < first.tiles();
+    const int64_t number = first.slot + turn + team.thread;
+    const Parts<T> parts = team.parts(is_one ? at(number) : neutral, neutral, op);
+    if (is_one) at(number) = op(before, parts.before);
+    before = op(before, parts.all);
+  }
+}
+template <int L, class T, class Op, class At>
+__device__ inline void put_what_is_after(const Team<L>& team, const Tile& first, T neutral, Op op, At at) {
+  T after = neutral;
+  for (uint32_t turn = (first.tiles() - 1) / L * L;; turn -= L) {
+    const bool is_one = turn + team.thread < first.tiles();
+    const int64_t number = first.slot + turn + team.thread;
+    const Parts<T> parts = team.parts(is_one ? at(number) : neutral, neutral, op);
+    if (is_one) at(number) = op(parts.after, after);
+    after = op(parts.all, after);
+    if (turn == 0) break;
+  }
+}
+
+// The products of tiles become those of the tiles after them; a block does a group.
+constexpr int kJoiners = 256;
+template <class V>
+__global__ void __launch_bounds__(kJoiners, 4) join_products(Workspace<V> workspace) {
+  const Team<kJoiners> team;
+  workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t) {
+    if (tile.first > 0) return;
+    put_what_is_after(team, tile, 1.0, Multiply(), [&](int64_t t) -> double& { return workspace.products[t]; });
+  });
+}
+
+// The sums of tiles upwards become those of the tiles before them, and downwards of those after them.
+template <class V>
+__global__ void __launch_bounds__(kJoiners, 4) join_sums(Workspace<V> workspace) {
+  const Team<kJoiners> team;
+  workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t number) {
+    if (tile.first > 0) return;
+    const auto* keys = workspace.sorting.keys + tile.place();
+    const uint32_t n = workspace.present[number];
+    const bool in_range = n == 0 || (is_in_range(value_of(keys[0])) && is_in_range(value_of(keys[n - 1])));
+#pragma unroll 1
+    for (int part = 0; part < (in_range ? 1 : 2); ++part) {
+      const auto at = [&](int which) {
+        return [&, which](int64_t t) -> double& { return workspace.sums[4 * t + 2 * part + which]; };
+      };
+      put_what_is_before(team, tile, 0.0, Add(), at(0));
+      put_what_is_after(team, tile, 0.0, Add(), at(1));
+    }
+  });
 }
 
 // How many samples of a tile's group are present, and the product of the factors of its ranks.
@@ -240,7 +291,7 @@ __global__ void __launch_bounds__(L, usual ? 2 : 1) sum_tiles(Call call, Workspa
   workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
     const TileRanks<V, L> ranks(team, call, workspace, tile, number);
     V* w = reinterpret_cast<V*>(dynamic_shared());
-    set_weights<I>(team, ranks.shape, ranks.group.rank0, product_beyond(team, workspace, tile), w);
+    set_weights<I>(team, ranks.shape, ranks.group.rank0, workspace.products[number], w);
     const Coefficients<V> c(ranks.shape, w);
 #pragma unroll 1
     for (int part = ranks.out_of_range() ? 1 : 0; part >= 0; --part) {
@@ -273,6 +324,14 @@ __global__ void __launch_bounds__(L, usual ? 2 : 1) sum_tiles(Call call, Workspa
   });
 }
 
+// Shared memory of finish_tiles: the weights, what scan_any() takes, and the samples by rank.
+template <class V>
+struct FinishMemory {
+  V w[kTile], spare[kTile];
+  uint32_t samples[kTile];
+  static constexpr size_t all = (2 * sizeof(V) + sizeof(uint32_t)) * kTile;
+};
+
 // Results. Equal rewards get that of the first of them: where this is in a tile before, that tile is weighed too.
 template <class V, bool usual, int L = usual ? kUsualTeam : kTeam>
 __global__ void __launch_bounds__(L, usual ? 2 : 1) finish_tiles(Call call, Workspace<V> workspace) {
@@ -284,8 +343,16 @@ __global__ void __launch_bounds__(L, usual ? 2 : 1) finish_tiles(Call call, Work
     uint32_t end_of_tie;
     V y_of_tie;
   } waiting;
+  FinishMemory<V>& memory = *reinterpret_cast<FinishMemory<V>*>(dynamic_shared());
   workspace.tiles.for_each([&](const Tile& wanted, int64_t own) {
-    if (!usual && call.op == Op::max_at_k && wanted.first > 0) return;
+    const bool is_maximum = !usual && call.op == Op::max_at_k;
+    if (is_maximum && wanted.first > 0) return;
+    const uint32_t* samples = workspace.sorting.samples + wanted.place() + wanted.first;
+#pragma unroll
+    for (int i = 0; i < I / 4; ++i) {  // the last may bring some of no one's
+      const uint32_t from = 4 * (i * L + team.thread);
+      if (from < wanted.samples() && !is_maximum) copy_ahead(memory.samples + from, samples + from);
+    }
     const uint32_t n = workspace.present[own], end = n - wanted.first < kTile ? n : wanted.first + kTile;
     const Tie tie = tie_with_before(team, workspace.sorting.keys + wanted.place(), wanted.first,
                                     wanted.first < n ? end : wanted.first);
@@ -299,21 +366,16 @@ __global__ void __launch_bounds__(L, usual ? 2 : 1) finish_tiles(Call call, Work
       const int64_t number = waiting.number;
       const Tile tile = workspace.tiles.tiles[number];
       TileRanks<V, L> ranks(team, call, workspace, tile, number);
-      V* w = reinterpret_cast<V*>(dynamic_shared());
-      set_weights<I>(team, ranks.shape, ranks.group.rank0, product_beyond(team, workspace, tile), w);
-      const Coefficients<V> c(ranks.shape, w);
+      set_weights<I>(team, ranks.shape, ranks.group.rank0, workspace.products[number], memory.w);
+      const Coefficients<V> c(ranks.shape, memory.w);
       const auto beyond = [&](int part) {
-        const auto at = [&](int which) {
-          return [&, which](int64_t t) { return workspace.sums[4 * t + 2 * part + which]; };
-        };
-        return Beyond{ranks.shape.has_up() ? parts_of_tiles(team, tile, 0.0, Add(), at(0)).before : 0.0,
-                      ranks.shape.has_down() ? parts_of_tiles(team, tile, 0.0, Add(), at(1)).after : 0.0};
+        return Beyond{workspace.sums[4 * number + 2 * part], workspace.sums[4 * number + 2 * part + 1]};
       };
       const Beyond finite = beyond(0), infinite = ranks.out_of_range() ? beyond(1) : Beyond();
       V y[I];
       scan_any(team, c, ranks.group.x, ranks.group.top, ranks.group.rank0, ranks.group.before, finite, infinite,
-               ranks.out_of_range(), w + kTile, y);
-      if (!usual && call.op == Op::max_at_k) {
+               ranks.out_of_range(), memory.spare, y);
+      if (is_maximum) {
         if (team.thread == 0) {
           store_element(call.out, call.batch.dtype, tile.group * call.stride,
                         ranks.shape.k > 0 ? y[0] : not_a_number<V>());
@@ -331,8 +393,10 @@ __global__ void __launch_bounds__(L, usual ? 2 : 1) finish_tiles(Call call, Work
         continue;
       }
       const uint32_t rank0 = computed_here(ranks.group.rank0);
+      wait_for_copies();
+      team.sync();
       uint32_t sample[I];
-      load_ranks(workspace.sorting.samples + tile.place(), rank0, tile.size, sample);
+      load_ranks(memory.samples, rank0 - tile.first, kTile, sample);
 #pragma unroll
       for (int i = 0; i < I; ++i) {
         const uint32_t rank = rank0 + i;
@@ -421,7 +485,7 @@ __global__ void __launch_bounds__(kTeam, 1) scan_gradients(Call call, Workspace<
     double gy[kItems<kTeam>], h[kItems<kTeam>];
     load_gradient_by_rank(workspace, tile, its, gy);
     double* w = reinterpret_cast<double*>(dynamic_shared());
-    set_weights<kItems<kTeam>>(team, its.shape, its.rank0, product_beyond(team, workspace, tile), w);
+    set_weights<kItems<kTeam>>(team, its.shape, its.rank0, workspace.products[number], w);
     const Coefficients<double> c(its.shape, w);
     const Cuts cuts = cuts_of_tiles(team, workspace, tile, its.n);
     const Parts<Pair> tiles = parts_of_tiles(team, tile, Pair{0, 0}, Add(), [&](int64_t t) {
@@ -480,6 +544,7 @@ cudaError_t large_groups(const Call& call, uint32_t smallest, void* memory, Stre
   };
   pass([&] { return sort_groups(batch, workspace.tiles, tiles, workspace.sorting, stream); });
   pass([&] { return launch<multiply_tiles<V>>(tiles, kTeam, 0, stream, call, workspace); });
+  pass([&] { return launch<join_products<V>>(tiles, kJoiners, 0, stream, workspace); });
   if (call.op == Op::backward) {
     pass([&] { return launch<largest_gradients<V>>(tiles, kTeam, 0, stream, call, workspace); });
     pass([&] { return launch<sum_gradients<V>>(tiles, kTeam, 0, stream, call, workspace); });
@@ -488,7 +553,8 @@ cudaError_t large_groups(const Call& call, uint32_t smallest, void* memory, Stre
   } else {
     constexpr int L = usual ? kUsualTeam : kTeam;
     pass([&] { return launch<sum_tiles<V, usual>>(tiles, L, sizeof(V) * kTile, stream, call, workspace); });
-    pass([&] { return launch<finish_tiles<V, usual>>(tiles, L, 2 * sizeof(V) * kTile, stream, call, workspace); });
+    pass([&] { return launch<join_sums<V>>(tiles, kJoiners, 0, stream, workspace); });
+    pass([&] { return launch<finish_tiles<V, usual>>(tiles, L, FinishMemory<V>::all, stream, call, workspace); });
   }
   return error;
 }

@@ -191,19 +191,21 @@ struct ScatterMemory {
   KeyOf<V> keys[kTile];  // in the order of their digits
   uint32_t samples[kTile];
   uint32_t counts[kSorterWarps][kDigits];  // of a warp; then where its samples of the digit begin in the tile
-  uint32_t places[kDigits];                // from the tile's order to the group's
+  uint32_t places[kDigits];                // where the tile's of a digit go; then from its order to the group's
+  uint32_t totals[kDigits];                // of the group
 };
 
 template <class V, bool first>
-__global__ void __launch_bounds__(kSorters, sizeof(V) == 4 ? 3 : 2)
+__global__ void __launch_bounds__(kSorters, sizeof(V) == 4 ? 4 : 2)
     scatter_digits(Batch batch, Tiles tiles, Sorting<V> sorting, uint32_t shift, bool placed) {
   using Key = KeyOf<V>;
   ScatterMemory<V>& memory = *reinterpret_cast<ScatterMemory<V>*>(dynamic_shared());
   const Team<kSorters> team;
-  const int lane = team.lane(), warp = team.thread / kWarp;
-  const uint32_t below = (1u << lane) - 1, above = ~below << 1;  // lanes
-  uint32_t* counts = memory.counts[warp];
   tiles.for_each([&](const Tile& tile, int64_t number) {
+    // Computed for every tile: kept, they would take registers.
+    const int thread = static_cast<int>(computed_here(team.thread)), lane = thread % kWarp, warp = thread / kWarp;
+    const uint32_t below = (1u << lane) - 1, above = ~below << 1;  // lanes
+    uint32_t* counts = memory.counts[warp];
     const int size = static_cast<int>(tile.samples());
     // A warp has its samples one after another, for the passes must be stable. What is missing comes behind the rest.
     const int at = warp * kWarp * kSorterItems + lane, limit = size - at;
@@ -221,36 +223,41 @@ __global__ void __launch_bounds__(kSorters, sizeof(V) == 4 ? 3 : 2)
 #pragma unroll
       for (int i = 0; i < kSorterItems; ++i) key[i] = i * kWarp < limit ? keys[i * kWarp] : ~Key(0);
     }
+    // Asked for with the keys, not when it is needed; it waits where registers are not taken.
+    if (placed) {
+      memory.places[team.thread] = sorting.counts[number * kDigits + team.thread];
+    } else {
+      uint32_t all = 0, place = 0;
+      for_each_row<4>(sorting.counts + tile.slot * kDigits + team.thread, tile.tiles(), kDigits,
+                      [&](uint32_t row, uint32_t count) {
+                        all += count;
+                        place += tile.slot + row < number ? count : 0;
+                      });
+      memory.places[team.thread] = place;
+      memory.totals[team.thread] = all;
+    }
 #pragma unroll
     for (int i = 0; i < kDigits / kWarp; ++i) counts[i * kWarp + lane] = 0;
     __syncwarp();
-    uint32_t rank[kSorterItems];
+    uint32_t ranks[kSorterItems / 2] = {};  // among the warp's samples of the digit, 16 bits each
 #pragma unroll
     for (int i = 0; i < kSorterItems; ++i) {
       const uint32_t digit = digit_of(key[i], shift), lanes = lanes_with(digit);
-      rank[i] = counts[digit] + __popc(lanes & below);
+      const uint32_t rank = counts[digit] + __popc(lanes & below);
       __syncwarp();
-      if (!(lanes & above)) counts[digit] = rank[i] + 1;
+      if (!(lanes & above)) counts[digit] = rank + 1;
+      ranks[i / 2] |= rank << i % 2 * 16;
       __syncwarp();
     }
+    const auto rank_of = [&](int i) { return ranks[i / 2] >> i % 2 * 16 & 0xffffu; };
     if constexpr (!first) wait_for_copies();
     __syncthreads();
     uint32_t own = 0;
 #pragma unroll
     for (int w = 0; w < kSorterWarps; ++w) own += memory.counts[w][team.thread];
     uint32_t begin = team.parts(own, 0u, Add()).before;
-    uint32_t place = 0;
-    if (placed) {
-      place = sorting.counts[number * kDigits + team.thread];
-    } else {
-      uint32_t all = 0;
-      for_each_row<4>(sorting.counts + tile.slot * kDigits + team.thread, tile.tiles(), kDigits,
-                      [&](uint32_t row, uint32_t count) {
-                        all += count;
-                        place += tile.slot + row < number ? count : 0;
-                      });
-      place += team.parts(all, 0u, Add()).before;
-    }
+    uint32_t place = memory.places[team.thread];
+    if (!placed) place += team.parts(memory.totals[team.thread], 0u, Add()).before;
     memory.places[team.thread] = place - begin;
 #pragma unroll
     for (int w = 0; w < kSorterWarps; ++w) {
@@ -262,13 +269,13 @@ __global__ void __launch_bounds__(kSorters, sizeof(V) == 4 ? 3 : 2)
     uint32_t sample[kSorterItems];
 #pragma unroll
     for (int i = 0; i < kSorterItems; ++i) {
-      rank[i] += counts[digit_of(key[i], shift)];
-      memory.keys[rank[i]] = key[i];
+      ranks[i / 2] += counts[digit_of(key[i], shift)] << i % 2 * 16;  // now in the tile
+      memory.keys[rank_of(i)] = key[i];
       sample[i] = first ? tile.first + at + i * kWarp : memory.samples[at + i * kWarp];
     }
     if constexpr (!first) __syncthreads();
 #pragma unroll
-    for (int i = 0; i < kSorterItems; ++i) memory.samples[rank[i]] = sample[i];
+    for (int i = 0; i < kSorterItems; ++i) memory.samples[rank_of(i)] = sample[i];
     __syncthreads();
     Key* keys_to = sorting.keys_to + tile.place();
     uint32_t* samples_to = sorting.samples_to + tile.place();

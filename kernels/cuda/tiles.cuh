@@ -149,8 +149,28 @@ static __global__ void __launch_bounds__(kListers, 1) list_tiles(Batch batch, ui
   });
 }
 
+// Lists the tiles of groups of one size, whose numbers follow from it.
+static __global__ void __launch_bounds__(kListers, 1) list_tiles_of_rows(Batch batch, Tiles tiles) {
+  const uint32_t width = static_cast<uint32_t>(batch.width), each = (width - 1) / kTile + 1;
+  const int64_t count = batch.count * each, chunks = (each - 1) / kChunk + 1;
+  if (blockIdx.x == 0 && threadIdx.x == 0) {
+    *tiles.count = count;
+    *tiles.chunk_count = batch.count * chunks;
+  }
+  for (int64_t i = int64_t{blockIdx.x} * kListers + threadIdx.x; i < count; i += int64_t{gridDim.x} * kListers) {
+    const int64_t group = i / each, slot = group * each;
+    const uint32_t which = static_cast<uint32_t>(i - slot);
+    tiles.tiles[i] = {group, group * width, width, which * kTile, slot};
+    if (which % kChunk == 0) tiles.chunks[group * chunks + which / kChunk] = i;
+  }
+}
+
 // Enqueues the listing.
 inline cudaError_t list(const Batch& batch, uint32_t smallest, const Tiles& tiles, Stream stream) {
+  if (!batch.offsets.data) {
+    return launch<list_tiles_of_rows>((most_tiles(batch, smallest) - 1) / kListers + 1, kListers, 0, stream, batch,
+                                      tiles);
+  }
   const int64_t stretches = std::min<int64_t>(kStretches, (batch.count - 1) / (kExtents * kWarp) + 1);
   const int64_t blocks = (stretches - 1) / (kListers / kWarp) + 1;
   cudaError_t error = cudaSuccess;
