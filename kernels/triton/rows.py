@@ -1,6 +1,6 @@
-"""Rows of 2, 4 and so on to 64 samples, many of them, with one k and in float32 arithmetic, as rewards mostly come: programs
-go over the rows in turns, with coefficients that are formed once, and a thread has 16 samples that lie one after another,
-from memory to memory.
+"""Rows of 2, 4 and so on to 256 samples, many of them, with one k and in float32 arithmetic, as rewards mostly come: programs
+go over the rows in turns, with coefficients that are formed once, and a thread has 16, 8 or 4 samples that lie one after
+another, from memory to memory.
 
 The sort moves values alone. Each of its exchanges is kept as a bit; taken back, from the last one to the first, they bring
 the results to where the rewards were. Where a reward is absent, infinite or close to it, weigh_some() does the rows of the
@@ -15,48 +15,75 @@ from .hypercube import is_right, neighbour, previous, sums_after, sums_before, v
 from .sort import takes_smaller
 from .weigh import LOO, LOO_1, clamp_k, down_of, share_among_equal, too_large, top_of, up_of
 
-LOG_ITEMS = 4  # samples of a thread, which are loaded and stored in four pieces
+
+@triton.jit
+def place_of(thread, piece, item, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
+    """Where the turn has a sample: one of the four of a thread's piece. A thread's pieces lie one after another, those of
+    all threads side by side where rows fit into them: then neighbouring threads load neighbouring ones."""
+    if LOG_N <= 2:
+        return (piece << (LOG_THREADS + 2)) + (thread << 2) + item
+    else:
+        return (thread << LOG_ITEMS) + (piece << 2) + item
 
 
 @triton.jit
-def place_of(LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr, PIECE: tl.constexpr):
-    """Of a piece of each thread's samples: their numbers."""
-    LOG_PIECE: tl.constexpr = LOG_ITEMS - 2
+def place_of_piece(PIECE: tl.constexpr, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
     thread = tl.arange(0, 1 << LOG_THREADS)[:, None]
-    return (thread << LOG_ITEMS) + (PIECE << LOG_PIECE) + tl.arange(0, 1 << LOG_PIECE)[None, :]
+    return place_of(thread, PIECE, tl.arange(0, 4)[None, :], LOG_N, LOG_ITEMS, LOG_THREADS)
 
 
 @triton.jit
-def load_rows(pointer, BOOLEAN: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
+def places(DIMS: tl.constexpr, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
+    """Of all samples, as a hypercube."""
+    number = tl.reshape(tl.arange(0, 1 << DIMS), [2] * DIMS)
+    piece = (number >> 2) & ((1 << (LOG_ITEMS - 2)) - 1)
+    return place_of(number >> LOG_ITEMS, piece, number & 3, LOG_N, LOG_ITEMS, LOG_THREADS)
+
+
+@triton.jit
+def load_rows(pointer, BOOLEAN: tl.constexpr, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
     """As a hypercube. What is joined is in one thread."""
-    first = tl.load(pointer + place_of(LOG_ITEMS, LOG_THREADS, 0))
-    second = tl.load(pointer + place_of(LOG_ITEMS, LOG_THREADS, 1))
-    third = tl.load(pointer + place_of(LOG_ITEMS, LOG_THREADS, 2))
-    fourth = tl.load(pointer + place_of(LOG_ITEMS, LOG_THREADS, 3))
-    x = tl.join(tl.join(first, third), tl.join(second, fourth))
-    x = tl.reshape(tl.permute(x, [0, 2, 3, 1]), [2] * (LOG_THREADS + LOG_ITEMS))
+    x = tl.load(pointer + place_of_piece(0, LOG_N, LOG_ITEMS, LOG_THREADS))
+    if LOG_ITEMS > 2:
+        second = tl.load(pointer + place_of_piece(1, LOG_N, LOG_ITEMS, LOG_THREADS))
+        if LOG_ITEMS == 4:
+            third = tl.load(pointer + place_of_piece(2, LOG_N, LOG_ITEMS, LOG_THREADS))
+            fourth = tl.load(pointer + place_of_piece(3, LOG_N, LOG_ITEMS, LOG_THREADS))
+            x = tl.permute(tl.join(tl.join(x, third), tl.join(second, fourth)), [0, 2, 3, 1])
+        else:
+            x = tl.permute(tl.join(x, second), [0, 2, 1])
+    x = tl.reshape(x, [2] * (LOG_THREADS + LOG_ITEMS))
     if BOOLEAN:
         x = x != 0
     return x.to(tl.float32)
 
 
 @triton.jit
-def store_rows(pointer, y, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
+def store_rows(pointer, y, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
     y = results_of(y, pointer.dtype.element_ty, 0)
-    y = tl.permute(tl.reshape(y, [1 << LOG_THREADS, 2, 2, 1 << (LOG_ITEMS - 2)]), [0, 3, 1, 2])
-    even, odd = tl.split(y)
-    first, third = tl.split(even)
-    second, fourth = tl.split(odd)
-    tl.store(pointer + place_of(LOG_ITEMS, LOG_THREADS, 0), first)
-    tl.store(pointer + place_of(LOG_ITEMS, LOG_THREADS, 1), second)
-    tl.store(pointer + place_of(LOG_ITEMS, LOG_THREADS, 2), third)
-    tl.store(pointer + place_of(LOG_ITEMS, LOG_THREADS, 3), fourth)
+    if LOG_ITEMS == 4:
+        y = tl.permute(tl.reshape(y, [1 << LOG_THREADS, 2, 2, 4]), [0, 3, 1, 2])
+        even, odd = tl.split(y)
+        y, third = tl.split(even)
+        second, fourth = tl.split(odd)
+        tl.store(pointer + place_of_piece(1, LOG_N, LOG_ITEMS, LOG_THREADS), second)
+        tl.store(pointer + place_of_piece(2, LOG_N, LOG_ITEMS, LOG_THREADS), third)
+        tl.store(pointer + place_of_piece(3, LOG_N, LOG_ITEMS, LOG_THREADS), fourth)
+    elif LOG_ITEMS == 3:
+        y, second = tl.split(tl.permute(tl.reshape(y, [1 << LOG_THREADS, 2, 4]), [0, 2, 1]))
+        tl.store(pointer + place_of_piece(1, LOG_N, LOG_ITEMS, LOG_THREADS), second)
+    else:
+        y = tl.reshape(y, [1 << LOG_THREADS, 4])
+    tl.store(pointer + place_of_piece(0, LOG_N, LOG_ITEMS, LOG_THREADS), y)
 
 
 @triton.jit
 def kept_as(bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr):
     """The bit that an exchange is kept as, among those in a thread or those across threads."""
-    return 1 << (30 - ((stage - 1) * log_items + bit % log_items))
+    if bit < log_items:
+        return 1 << (30 - ((stage - 1) * log_items + bit))
+    else:
+        return 1 << (30 - ((stage - log_items) * (stage - log_items - 1) // 2 + bit - log_items))
 
 
 @triton.jit
@@ -189,7 +216,7 @@ def weigh_rows(
     left = 0
     for turn in range(tl.program_id(0).to(tl.int64), turns, tl.num_programs(0)):
         first_group = first_group_of(turn, count, LOG_ROWS)
-        x = load_rows(rewards + first_group * N, BOOLEAN, LOG_ITEMS, LOG_THREADS)
+        x = load_rows(rewards + first_group * N, BOOLEAN, LOG_N, LOG_ITEMS, LOG_THREADS)
         if are_usual(x):
             x, in_thread, across = sort_values(x, rank, LOG_N, LOG_ITEMS, DIMS)
             below = previous(x, rank, LOG_N, DIMS)
@@ -205,20 +232,19 @@ def weigh_rows(
                 before, _ = sums_before(terms, rank, LOG_N, DIMS)
                 y = y + (before + terms)
             if OP == MAXIMUM:
-                row = tl.reshape(tl.arange(0, ROWS), [2] * LOG_ROWS + [1] * LOG_N)
-                at = (first_group + row + rank.to(tl.int64)) * stride
+                at = (first_group + (places(DIMS, LOG_N, LOG_ITEMS, LOG_THREADS) >> LOG_N)) * stride
                 store_results(out + at, y, rank == 0, 0)
             else:
                 if any_of((x == below) & (rank > 0)):
                     y = share_among_equal(y, x, rank, LOG_N, DIMS)
                 y = bring_back(y, in_thread, across, LOG_N, LOG_ITEMS, DIMS)
-                store_rows(out + first_group * N, y, LOG_ITEMS, LOG_THREADS)
+                store_rows(out + first_group * N, y, LOG_N, LOG_ITEMS, LOG_THREADS)
         else:
             left += 1
     if left > 0:
         for turn in range(tl.program_id(0).to(tl.int64), turns, tl.num_programs(0)):
             first_group = first_group_of(turn, count, LOG_ROWS)
-            if are_usual(load_rows(rewards + first_group * N, BOOLEAN, LOG_ITEMS, LOG_THREADS)) == 0:
+            if are_usual(load_rows(rewards + first_group * N, BOOLEAN, LOG_N, LOG_ITEMS, LOG_THREADS)) == 0:
                 for part in range(1 << (LOG_ROWS - LOG_FEWER)):
                     its_first = first_group + (part << LOG_FEWER)
                     group = its_first + tl.reshape(tl.arange(0, 1 << LOG_FEWER), [2] * LOG_FEWER + [1] * LOG_N)
