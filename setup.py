@@ -26,7 +26,7 @@ from setuptools.errors import CompileError
 CUDA_KERNELS = ["small", "block", "large", "ragged", "tiny", "run"]  # those first that take longest to compile
 # No contraction here either: a group has the same bits whichever of the kernels does it.
 NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", "-compress-mode=size", "-Xcompiler=-fPIC,-fvisibility=hidden"]
-NVCC_FLAGS += ["-Xptxas=-v", "-Werror=all-warnings", "-diag-suppress=20012"]
+NVCC_FLAGS += ["-Xptxas=-v", "-Werror=all-warnings", "-diag-suppress=20012", "-split-compile=0"]
 
 HEADERS = [str(path) for folder in ("kernels", "csrc") for path in Path(folder).rglob("*.h")]
 # No contraction of a * b + c: the same bits on every machine.

@@ -8,9 +8,12 @@ a captured graph. Writes bench/results/<gpu>.json, .md and .png.
 """
 
 import contextlib
+import multiprocessing
+import os
 import re
 import subprocess
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
@@ -132,6 +135,17 @@ def bulk(n, rounds, sort_by_cub):
     )
 
 
+def compile_ahead(n):
+    """What takes seconds the first time, into the caches of torch and of Triton."""
+    x, k = torch.randn(max(1, BULK_BYTES // 4 // n), n, device="cuda"), min(K, n)
+    torch.compile(peers.torch_formulation, dynamic=False)(x, k)
+    if has_triton():
+        with pkpo_kernels.use_backend("triton"):
+            transform(x, k)
+            backward(x, x, k)
+    torch.cuda.synchronize()
+
+
 def training(rounds):
     """1,024 prompts of 16 samples: the kernel's time in a graph, and an eager call's."""
     inputs = [torch.randn(1024, 16, device="cuda") for _ in range(50)]
@@ -244,9 +258,16 @@ def write(results):
 
 
 def main():
-    quick = report.options(__doc__, "fewer rounds and sizes").parse_args().quick
+    parser = report.options(__doc__, "fewer rounds and sizes")
+    parser.add_argument("--compile", action="store_true", help="only what is compiled where it runs, for later")
+    options = parser.parse_args()
+    quick = options.quick
     if not torch.cuda.is_available():
         raise SystemExit("bench.gpu measures a GPU, and torch finds none here")
+    if options.compile:
+        with ProcessPoolExecutor(max(1, os.cpu_count() // 2), multiprocessing.get_context("spawn")) as processes:
+            list(processes.map(compile_ahead, SIZES))
+        return
     serving = pkpo_kernels.info()
     if "served by: compiled CUDA library" not in serving:
         raise SystemExit(f"the compiled CUDA library does not serve this GPU:\n{serving}")
