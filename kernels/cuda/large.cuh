@@ -21,8 +21,10 @@ struct Workspace {
   Sorting<V> sorting;
   double* h;          // of a gap, for gradients
   uint32_t* present;  // a tile each, of its group
-  double* products;   // a tile each
-  double* sums;  // four a tile: up and down of the finite part, then of the infinite one; for gradients high and low
+  double* products;   // a tile each; joined, of the tiles after it
+  // Four a tile: up and down of the finite part, then of the infinite one; joined, of the tiles before it and after it.
+  // For gradients high and low.
+  double* sums;
   uint64_t* largest;  // a tile each
   double* ends;       // a tile each: -top sum(gy) of its group
 };
