@@ -349,11 +349,9 @@ __global__ void __launch_bounds__(L, usual ? 2 : 1) finish_tiles(Call call, Work
   workspace.tiles.for_each([&](const Tile& wanted, int64_t own) {
     const bool is_maximum = !usual && call.op == Op::max_at_k;
     if (is_maximum && wanted.first > 0) return;
-    const uint32_t* samples = workspace.sorting.samples + wanted.place() + wanted.first;
-#pragma unroll
-    for (int i = 0; i < I / 4; ++i) {  // the last may bring some of no one's
-      const uint32_t from = 4 * (i * L + team.thread);
-      if (from < wanted.samples() && !is_maximum) copy_ahead(memory.samples + from, samples + from);
+    if (!is_maximum) {
+      bring_ahead<L>(workspace.sorting.samples + wanted.place() + wanted.first, wanted.samples(), team.thread,
+                     memory.samples);
     }
     const uint32_t n = workspace.present[own], end = n - wanted.first < kTile ? n : wanted.first + kTile;
     const Tie tie = tie_with_before(team, workspace.sorting.keys + wanted.place(), wanted.first,

@@ -213,12 +213,7 @@ __global__ void __launch_bounds__(kSorters, sizeof(V) == 4 ? 4 : 2)
     if constexpr (first) {
       load_keys<kSorterItems, V>(batch, tile.begin + tile.first + at, kWarp, limit, key);
     } else {
-      const uint32_t* samples = sorting.samples + tile.place() + tile.first;
-#pragma unroll
-      for (int i = 0; i < kTile; i += 4 * kSorters) {  // the last may bring some of no one's
-        const int from = i + 4 * team.thread;
-        if (from < size) copy_ahead(memory.samples + from, samples + from);
-      }
+      bring_ahead<kSorters>(sorting.samples + tile.place() + tile.first, size, team.thread, memory.samples);
       const Key* keys = sorting.keys + tile.place() + tile.first + at;
 #pragma unroll
       for (int i = 0; i < kSorterItems; ++i) key[i] = i * kWarp < limit ? keys[i * kWarp] : ~Key(0);

@@ -46,6 +46,17 @@ struct Tiles {
   }
 };
 
+// Up to kTile numbers to shared memory, there for this thread once it has waited; the last 16 bytes may bring some of
+// no one's.
+template <int threads>
+__device__ inline void bring_ahead(const uint32_t* from, uint32_t count, int thread, uint32_t* to) {
+#pragma unroll
+  for (int i = 0; i < kTile; i += 4 * threads) {
+    const uint32_t at = i + 4 * thread;
+    if (at < count) copy_ahead(to + at, from + at);
+  }
+}
+
 // The most tiles that groups of `smallest` samples and more can have, smallest > kTile; none of them share samples.
 inline int64_t most_tiles(const Batch& batch, int64_t smallest) {
   if (!batch.offsets.data) return batch.count * ((batch.width - 1) / kTile + 1);
