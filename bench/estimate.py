@@ -192,6 +192,15 @@ def way_of_tiny(code, items):
     return code.shortest_way([{load}, scan, *({i} for i in store), {load}])
 
 
+def way_of_tiny_gradient(code, items):
+    """From one tile to the next, 8 samples a thread, where no two rewards of a group are equal."""
+    load = min(code.find("LDG", line("tiny_gradient.cuh", "fetch(tile + step);  // while")))
+    plain = line("tiny_gradient.cuh", "return coefficient * sum")
+    scan = code.find("DMUL", plain, line("tiny_gradient.cuh", "h[i] = times(up[i], above(i))"))
+    in_turn = sorted(scan, key=lambda i: len(code.shortest_way([{load}, {i}])))  # of one row after another
+    return code.shortest_way([{load}, *({i} for i in in_turn), {load}])
+
+
 def way_of(code, threads, items, ties):
     """From one tile to the next."""
     if threads == 1 and items in TINY:
@@ -258,6 +267,13 @@ def count(code, way, items):
         line("tiny.cuh", "const auto fetch_next"): "rows in",
         line("tiny.cuh", "next.take(batch.dtype"): "rows in",
         line("tiny.cuh", "store_results(call, tile"): "rows out",
+        line("tiny_gradient.cuh", "sort_in_thread(sorted);  // of rewards with"): "sort",
+        line("tiny_gradient.cuh", "reward[i] == sorted[j].reward ? of_first"): "put",
+        line("tiny_gradient.cuh", "fetch(tile + step);  // while"): "rows in",
+        line("tiny_gradient.cuh", "next.take(batch.dtype"): "rows in",
+        line("tiny_gradient.cuh", "next_gradient.take(batch.dtype"): "rows in",
+        line("tiny_gradient.cuh", "store_results(call, tile"): "rows out",
+        line("tiny_gradient.cuh", "x, result);  // of a plain group"): "scan",
         line("ragged.cuh", "load_row<kWarp, I>(batch"): "rows in",
         line("ragged.cuh", "store_row<kWarp, I>(values"): "rows out",
         line("ragged.cuh", "return steps[i]"): "weights",
@@ -349,9 +365,14 @@ def main():
             ragged_kinds,
             lambda code, *shape: way_of_ragged(code, *shape, kept=False),
         ),
+        "Gradients, of rewards that differ:": (
+            [(tiny, f"tiny_gradientsILi{items}E", 1, items) for items in TINY],
+            lambda code, _, items: way_of_tiny_gradient(code, items),
+        ),
     }
-    memory = 8 / BANDWIDTH
+    copy = 8 / BANDWIDTH
     for heading, (rows, way) in tables.items():
+        memory = copy * 3 / 2 if heading.startswith("Gradients") else copy
         table = (
             f"{'n':>6}{'threads':>9}{'instructions':>14}{'ps of work':>12}{'ps of memory':>14}{'of a copy':>11}  limit"
         )
@@ -366,7 +387,7 @@ def main():
             work = max(time for name, time in times.items() if name != "memory")
             out.append(
                 f"{threads * items:>6}{threads:>9}{units['issue']:>14.0f}{1e12 * work:>12.2f}{1e12 * memory:>14.2f}"
-                f"{times[limit] / memory:>11.2f}  {limit}"
+                f"{times[limit] / copy:>11.2f}  {limit}"
             )
             details += [
                 f"{threads * items:>6}  " + ", ".join(f"{part} {number:.0f}" for part, number in what.most_common()),

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(not WHEELS, reason="no wheel in build/test-wheel
 # spilled, no array is in local memory.
 LIMITS = {
     "tiny_groups": (160, 8 * 1024 + 64),
+    "tiny_gradients": (160, 24 * 1024 + 64),
     "small_groupsIfLi4": (96, 14 * 1024),
     "small_groupsIdLi4": (96, 14 * 1024),
     "ragged_groupsIfLi4": (96, 14 * 1024),

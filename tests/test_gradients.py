@@ -33,7 +33,7 @@ def forward(form, x, *args):
 @every_form
 @every_backend
 @pytest.mark.parametrize("dtype", GRADIENT_BOUND)
-@pytest.mark.parametrize("n", [1, 2, 3, 8, 13])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 8, 13])
 def test_against_exact_arithmetic(backend, form, dtype, n, record_property):
     worst = 0
     generator = torch.Generator().manual_seed(n)

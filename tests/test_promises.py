@@ -97,6 +97,36 @@ def test_rows_of_a_word_or_two_wherever_they_begin(backend, baseline, n):
         )
 
 
+@every_backend
+@every_baseline
+@pytest.mark.parametrize("n", [2, 4, 8])
+def test_gradients_of_such_rows(backend, baseline, n):
+    """Those that come in are of one size, of very different sizes, infinite or NaN."""
+    groups = 4_000 // n + 3
+    x = batch(groups, n)
+    x[groups // 4 :] = x[groups // 4 :].nan_to_num(0.5)
+    x[0], x[groups // 2, 0], x[-2, :2], x[-1, :2] = torch.nan, torch.inf, -torch.inf, torch.tensor([3e38, -3e38])
+    generator = torch.Generator().manual_seed(n)
+    grad = torch.randn(groups, n, generator=generator)
+    grad[::7] *= 2.0 ** torch.randint(-40, 40, (len(grad[::7]), n), generator=generator)
+    grad[groups // 2 :: 5, 0] = 0
+    grad[groups // 2 : groups * 3 // 4] = 1
+    grad[groups // 2, 1], grad[-3, 0], grad[-5, 1] = torch.inf, -torch.inf, torch.nan
+    offsets = torch.arange(groups + 1) * n
+    k = torch.arange(groups) % n + (baseline != "loo")
+    one_later = lambda values: torch.cat([values.flatten()[:1], values.flatten()])[1:].view(groups, n)  # noqa: E731
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        rows, incoming = x.to(dtype), grad.to(dtype)
+        for of_groups in (torch.full((groups,), n - 1), k.clamp(min=1), torch.tensor(n - 1)):
+            expected = backend.transform_backward(
+                incoming.flatten(), rows.flatten(), offsets, of_groups, baseline=baseline
+            ).view(groups, n)
+            for these in (rows, one_later(rows)):
+                for those in (incoming, one_later(incoming)):
+                    got = backend.transform_backward(those, these, of_groups, baseline=baseline)
+                    assert identical(got, expected)
+
+
 @pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels tell small batches from large ones")
 @every_baseline
 @pytest.mark.parametrize("n", [9, 16, 31, 64, 100, 256])

@@ -27,7 +27,7 @@ cudaError_t by_kind(const Call& call, Launch launch) {
   return is_wide(call.batch.dtype) ? by_op.template operator()<double>() : by_op.template operator()<float>();
 }
 
-// Groups of 2, 4 or 8 samples that a thread holds from memory to memory.
+// Groups of 2, 4 or 8 samples that a thread holds from memory to memory: transform and its gradient.
 bool is_tiny(const Call& call);
 cudaError_t run_tiny(const Call& call, Stream stream);
 
