@@ -12,14 +12,16 @@ def relative_error(actual, numerators, denominator, scale=None):
     """Largest |actual - numerators / denominator| less t, over the largest |exact| (or ``scale``): one group, a float."""
     t = Fraction(torch.finfo(actual.dtype).tiny)
     largest = max(map(abs, numerators)) if scale is None else scale * denominator  # over denominator
-    worst = Fraction(0)
-    for value, numerator in zip(actual.tolist(), numerators, strict=True):
-        a, b = value.as_integer_ratio()  # raises for what is not finite
-        difference = abs(a * denominator - numerator * b)  # over b denominator
-        if difference * t.denominator > t.numerator * b * denominator:
-            assert largest, f"got {value}, exactly 0 is right"
-            worst = max(worst, Fraction(difference, b) / largest)
-    return float(worst)
+    ratios = [value.as_integer_ratio() for value in actual.tolist()]  # raises for what is not finite
+    common = max((b for _, b in ratios), default=1)  # powers of two
+    differences = [
+        abs(a * (common // b) * denominator - n * common) for (a, b), n in zip(ratios, numerators, strict=True)
+    ]
+    worst = max(differences, default=0)  # over common denominator
+    if worst * t.denominator <= t.numerator * common * denominator:
+        return 0.0
+    assert largest, f"got {actual[differences.index(worst)]}, exactly 0 is right"
+    return float(Fraction(worst, common) / largest)
 
 
 def relative_error_of(actual, exact, scale=None):

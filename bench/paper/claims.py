@@ -216,7 +216,7 @@ def main():
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--gpu", action="store_true", help="on an NVIDIA or AMD GPU, a policy of 3 million weights")
     arguments = parser.parse_args()
-    seeds, steps = (2, 40) if arguments.quick else (arguments.seeds, arguments.steps)
+    seeds, steps = (2, EVERY) if arguments.quick else (arguments.seeds, arguments.steps)
     names = list(schedules(steps))
     jobs = [(name, seed, steps, arguments.gpu) for name in names for seed in range(seeds)]
     workers = 1 if arguments.gpu else os.cpu_count()
