@@ -104,8 +104,10 @@ def test_against_integers(backend, dtype, kind):
 @every_backend
 def test_more_tiles_than_threads(backend):
     """Those of a group are summed up by one block, several a thread from 256 * 4,096 samples on."""
-    values = (random(1_100_000) * 1000).round()
-    assert_transformed(BACKENDS[backend].transform(values, 2), values.long())
+    ops, values = BACKENDS[backend], (random(1_100_000) * 1000).round()
+    grad = (random(values.numel() + 1)[1:] * 3).round()
+    assert_transformed(ops.transform(values, 2), values.long())
+    assert_gradient(ops.transform_backward(grad, values, 2), values.long(), grad)
 
 
 @every_backend

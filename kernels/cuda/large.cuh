@@ -23,9 +23,9 @@ struct Workspace {
   uint32_t* present;  // a tile each, of its group
   double* products;   // a tile each; joined, of the tiles after it
   // Four a tile: up and down of the finite part, then of the infinite one; joined, of the tiles before it and after it.
-  // For gradients high and low.
+  // For gradients high and low, twice; joined, of the tiles before it, then of those after it.
   double* sums;
-  uint64_t* largest;  // a tile each
+  uint64_t* largest;  // a tile each; joined, of its group
   double* ends;       // a tile each: -top sum(gy) of its group
 };
 
@@ -174,32 +174,6 @@ __device__ inline Tie tie_with_before(const Team<L>& team, const Key* keys, uint
   const Key key = keys[first];
   return {found_by_a_warp(team, [&] { return first_not_below(keys, 0, first, key); }),
           found_by_a_warp(team, [&] { return first_not_below(keys, first, end, Key(key + 1)); })};
-}
-
-// What a pass left for the tiles of a group, before this tile and after it, along the tree of team.cuh; of more than
-// 32 tiles in turns of as many as there are threads.
-template <int L, class T, class Op, class At>
-__device__ inline Parts<T> parts_of_tiles(const Team<L>& team, const Tile& tile, T neutral, Op op, At at) {
-  const uint32_t tiles = tile.tiles(), own = tile.first / kTile;
-  if (tiles <= kWarp) {  // every warp by itself
-    const uint32_t t = Team<L>::lane();
-    const Parts<T> inner =
-        WarpTree<kWarp, T, Op>(t < tiles ? at(tile.slot + t) : neutral).down(neutral, neutral, static_cast<int>(t));
-    return {broadcast_in_warp(inner.before, own), broadcast_in_warp(inner.after, own), inner.all};
-  }
-  Parts<T> parts{neutral, neutral, neutral};
-  for (uint32_t turn = 0; turn < tiles; turn += L) {
-    const uint32_t t = turn + team.thread;
-    const Parts<T> inner = team.parts(t < tiles ? at(tile.slot + t) : neutral, neutral, op);
-    if (own >= turn && own - turn < L) {
-      parts.before = op(parts.all, team.broadcast(inner.before, own - turn));
-      parts.after = team.broadcast(inner.after, own - turn);
-    } else if (own < turn) {
-      parts.after = op(parts.after, inner.all);
-    }
-    parts.all = op(parts.all, inner.all);
-  }
-  return parts;
 }
 
 // In the place of what a tile left, which at(its number) refers to, what those before it did, or those after it.
@@ -449,11 +423,24 @@ __global__ void __launch_bounds__(kTeam, 2) largest_gradients(Call call, Workspa
   });
 }
 
+// The largest of a tile becomes that of its group.
 template <class V>
-__device__ inline Cuts cuts_of_tiles(const Team<kTeam>& team, const Workspace<V>& workspace, const Tile& tile,
-                                     uint32_t n) {
-  return cuts_for(
-      parts_of_tiles(team, tile, uint64_t{0}, Larger(), [&](int64_t t) { return workspace.largest[t]; }).all, n);
+__global__ void __launch_bounds__(kJoiners, 4) join_largest(Workspace<V> workspace) {
+  const Team<kJoiners> team;
+  workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t) {
+    if (tile.first > 0) return;
+    uint64_t* of_tiles = workspace.largest + tile.slot;
+    uint64_t largest = 0;
+    for (uint32_t t = team.thread; t < tile.tiles(); t += kJoiners) largest = Larger()(largest, of_tiles[t]);
+    largest = team.parts(largest, uint64_t{0}, Larger()).all;
+    for (uint32_t t = team.thread; t < tile.tiles(); t += kJoiners) of_tiles[t] = largest;
+  });
+}
+
+// Pairs of a tile's sums: of the tiles before it and of those after it.
+template <class V>
+__device__ inline Pair* pairs_of_sums(const Workspace<V>& workspace, int64_t tile) {
+  return reinterpret_cast<Pair*>(workspace.sums + 4 * tile);
 }
 
 template <class V>
@@ -463,16 +450,27 @@ __global__ void __launch_bounds__(kTeam, 2) sum_gradients(Call call, Workspace<V
     const TileShape<V> its(team, call, workspace, tile, number);
     double gy[kItems<kTeam>];
     load_gradient_by_rank(workspace, tile, its, gy);
-    const Cuts cuts = cuts_of_tiles(team, workspace, tile, its.n);
+    const Cuts cuts = cuts_for(workspace.largest[number], its.n);
     Pair piece[kItems<kTeam>];
 #pragma unroll
     for (int i = 0; i < kItems<kTeam>; ++i) piece[i] = cut(gy[i], cuts);
     const Tree<kItems<kTeam>, Pair, Add> tree(piece);
     const Pair all = team.parts(tree.all(), Pair{0, 0}, Add()).all;
-    if (team.thread == 0) {
-      workspace.sums[4 * number] = all.high;
-      workspace.sums[4 * number + 1] = all.low;
-    }
+    if (team.thread < 2) pairs_of_sums(workspace, number)[team.thread] = all;
+  });
+}
+
+// The sums of a tile become those of the tiles before it and of those after it.
+template <class V>
+__global__ void __launch_bounds__(kJoiners, 4) join_gradients(Workspace<V> workspace) {
+  const Team<kJoiners> team;
+  workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t) {
+    if (tile.first > 0) return;
+    const auto at = [&](int which) {
+      return [&, which](int64_t t) -> Pair& { return pairs_of_sums(workspace, t)[which]; };
+    };
+    put_what_is_before(team, tile, Pair{0, 0}, Add(), at(0));
+    put_what_is_after(team, tile, Pair{0, 0}, Add(), at(1));
   });
 }
 
@@ -487,11 +485,9 @@ __global__ void __launch_bounds__(kTeam, 1) scan_gradients(Call call, Workspace<
     double* w = reinterpret_cast<double*>(dynamic_shared());
     set_weights<kItems<kTeam>>(team, its.shape, its.rank0, workspace.products[number], w);
     const Coefficients<double> c(its.shape, w);
-    const Cuts cuts = cuts_of_tiles(team, workspace, tile, its.n);
-    const Parts<Pair> tiles = parts_of_tiles(team, tile, Pair{0, 0}, Add(), [&](int64_t t) {
-      return Pair{workspace.sums[4 * t], workspace.sums[4 * t + 1]};
-    });
-    const double total = scan_gradient(team, c, its.rank0, gy, cuts, BeyondGradient{tiles.before, tiles.after}, h);
+    const Cuts cuts = cuts_for(workspace.largest[number], its.n);
+    const Pair* sums = pairs_of_sums(workspace, number);
+    const double total = scan_gradient(team, c, its.rank0, gy, cuts, BeyondGradient{sums[0], sums[1]}, h);
     store_ranks(workspace.h + tile.place(), its.rank0, its.n, h);
     if (team.thread == 0) workspace.ends[number] = c.top != 0 ? -(c.top * total) : 0.0;
   });
@@ -547,7 +543,9 @@ cudaError_t large_groups(const Call& call, uint32_t smallest, void* memory, Stre
   pass([&] { return launch<join_products<V>>(tiles, kJoiners, 0, stream, workspace); });
   if (call.op == Op::backward) {
     pass([&] { return launch<largest_gradients<V>>(tiles, kTeam, 0, stream, call, workspace); });
+    pass([&] { return launch<join_largest<V>>(tiles, kJoiners, 0, stream, workspace); });
     pass([&] { return launch<sum_gradients<V>>(tiles, kTeam, 0, stream, call, workspace); });
+    pass([&] { return launch<join_gradients<V>>(tiles, kJoiners, 0, stream, workspace); });
     pass([&] { return launch<scan_gradients<V>>(tiles, kTeam, sizeof(double) * kTile, stream, call, workspace); });
     pass([&] { return launch<finish_gradients<V>>(tiles, kTeam, 0, stream, call, workspace); });
   } else {
