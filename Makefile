@@ -131,7 +131,9 @@ gpu:
 
 # The compiled libraries under AddressSanitizer and UndefinedBehaviorSanitizer: random calls, then the properties.
 SANITIZED := build/sanitized
-SANITIZE_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g
+# What UndefinedBehaviorSanitizer says of null pointers and the sizes of objects AddressSanitizer finds too: without it the
+# compiler takes half the time.
+SANITIZE_FLAGS := -fsanitize=address,undefined -fno-sanitize=null,object-size -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1
 # Python and torch keep memory until the process ends, and torch is not built with the sanitizers: leaks are not looked for.
 RUN_SANITIZED = PYTHONPATH=$(SANITIZED) PKPO_CUDA_ON_CPU=$(SANITIZED)/cuda_on_cpu ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)"
@@ -147,8 +149,8 @@ $(SANITIZED)/cuda_on_cpu/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) t
 
 sanitize: $(SANITIZED)/.built $(SANITIZED)/cuda_on_cpu/_cuda_on_cpu.so
 	$(RUN_SANITIZED) $(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS)
-	$(RUN_SANITIZED) $(BIN)/pytest -q -p no:cacheprovider tests/test_properties.py tests/test_errors.py
-	$(RUN_SANITIZED) $(BIN)/pytest -q -p no:cacheprovider tests/test_transform.py tests/test_grouped.py tests/test_gradients.py \
+	$(RUN_SANITIZED) $(BIN)/pytest -q -n $(JOBS) -p no:cacheprovider tests/test_properties.py tests/test_errors.py
+	$(RUN_SANITIZED) $(BIN)/pytest -q -n $(JOBS) -p no:cacheprovider tests/test_transform.py tests/test_grouped.py tests/test_gradients.py \
 		tests/test_promises.py -k "cuda or ragged"
 
 # A reference that leads nowhere is an error.

@@ -67,6 +67,7 @@ def unit(name):
 
 SMALL = (1, 2, 4, 8, 16, 32)  # threads of a group that shares a warp; 16 samples each
 TINY = (2, 4, 8)  # samples of a group that a thread has
+QUICK = (2, 4, 8, 16, 32)  # threads of a group that has one for each sample
 
 
 @functools.cache
@@ -138,7 +139,7 @@ class Code:
                 following.append(labels[target])
 
     def find(self, operation, *lines):
-        """The instructions of this name, or any, that come from all these lines."""
+        """The instructions of this name, or any, that come from all these lines, if any are told."""
         found = {
             i
             for i, name in enumerate(self.names)
@@ -199,6 +200,21 @@ def way_of_tiny_gradient(code, items):
     scan = code.find("DMUL", plain, line("tiny_gradient.cuh", "h[i] = times(up[i], above(i))"))
     in_turn = sorted(scan, key=lambda i: len(code.shortest_way([{load}, {i}])))  # of one row after another
     return code.shortest_way([{load}, *({i} for i in in_turn), {load}])
+
+
+def ways_of_quick(architecture):
+    """Of batches with a thread for each sample, where what counts is how long one takes, from its beginning to its end."""
+    functions = disassemble("quick.cu", architecture)
+    yield f"{'n':>6}{'instructions':>14}{'when rewards are there':>24}{'when ranks are':>16}"
+    for lanes in QUICK:
+        [code] = [code for name, code in functions.items() if f"quick_groupsILi{lanes}ELb1" in name]
+        put = code.find("STS", line("quick.cuh", "sorted[its_rank] = x"))
+        scan = code.find("FMUL", line("quick.cuh", "y = sum_up_to(team, coefficient[0] * gap)"))
+        store = code.find("STG", line("quick.cuh", "if (is_sample) store_element"))
+        way = code.shortest_way([{0}, put, scan, store, code.find("EXIT")])
+        there = code.find(None, line("quick.cuh", "if (!team.any(is_sample && !is_in_range(x)))"))
+        since = [max(i for i, at in enumerate(way) if at in stage) for stage in (there, put)]
+        yield f"{lanes:>6}{len(way):>14}{len(way) - since[0]:>24}{len(way) - since[1]:>16}"
 
 
 def way_of(code, threads, items, ties):
@@ -398,6 +414,7 @@ def main():
             "Instructions a sample, for what; and what executes them (exchange: shared memory, shuffles):",
             *details,
         ]
+    out += ["", "Batches with a thread for each sample, instructions of a thread:", *ways_of_quick(architecture)]
     if not arguments.quick:
         out += ["", "Groups of more than 8,192 samples, of any size, for a sample:", *passes(architecture)]
     text = "\n".join(out) + "\n"

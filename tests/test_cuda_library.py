@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(not WHEELS, reason="no wheel in build/test-wheel
 LIMITS = {
     "tiny_groups": (160, 8 * 1024 + 64),
     "tiny_gradients": (160, 24 * 1024 + 64),
+    "quick_groups": (96, 9 * 1024),
     "small_groupsIfLi4": (96, 14 * 1024),
     "small_groupsIdLi4": (96, 14 * 1024),
     "ragged_groupsIfLi4": (96, 14 * 1024),

@@ -143,6 +143,27 @@ def test_small_batches_take_other_kernels_of_the_same_bits(baseline, n):
             assert identical(op(x), y)
 
 
+@pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels tell small batches from large ones")
+@every_baseline
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 9, 13, 16, 17, 31, 32])
+def test_a_thread_a_sample_gives_the_same_bits(baseline, n):
+    if baseline == "loo" and n == 1:
+        return
+    backend, groups = BACKENDS["cuda on cpu"], 203
+    absent = batch(groups, n)
+    plain = absent.nan_to_num(0.5)
+    large = plain.clone()
+    large[3], large[40, 0], large[-2, :2], large[-1, -1] = torch.inf, -torch.inf, torch.tensor([3e38, -3e38])[:n], 1e38
+    integers = plain.round().clamp(-99, 99).abs()
+    most = n - 1 if baseline == "loo" else n
+    for k in (1, min(2, most), (most + 1) // 2, most, 1 + torch.arange(groups) % most):
+        for dtype in NARROW:
+            for x in (plain, absent, large) if dtype.is_floating_point else (integers,):
+                y = backend.transform(x.to(dtype), k, baseline=baseline)
+                with backend.small_batches_fit():
+                    assert identical(backend.transform(x.to(dtype), k, baseline=baseline), y), (k, dtype)
+
+
 @every_baseline
 def test_threads_change_no_bit(two_threads, baseline):
     x = batch(5000, 16)

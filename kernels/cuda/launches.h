@@ -27,6 +27,10 @@ cudaError_t by_kind(const Call& call, Launch launch) {
   return is_wide(call.batch.dtype) ? by_op.template operator()<double>() : by_op.template operator()<float>();
 }
 
+// Groups of one size, up to 32 samples, of a batch that the device holds at once with a thread for each sample. Says
+// whether it is one.
+cudaError_t run_quick(const Call& call, Stream stream, bool* is_done);
+
 // Groups of 2, 4 or 8 samples that a thread holds from memory to memory: transform and its gradient.
 bool is_tiny(const Call& call);
 cudaError_t run_tiny(const Call& call, Stream stream);

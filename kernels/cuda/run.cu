@@ -39,7 +39,9 @@ const char* run(const Call& call, void* workspace, void* stream_pointer) {
     error = run_ragged(call, stream);
   } else if (largest <= largest_small(call)) {
     done = largest;
-    error = is_tiny(call) ? run_tiny(call, stream) : run_small(call, stream);
+    bool is_done = false;
+    error = run_quick(call, stream, &is_done);
+    if (error == cudaSuccess && !is_done) error = is_tiny(call) ? run_tiny(call, stream) : run_small(call, stream);
   }
   // The room of a block kernel is that of the groups it takes, but for a factor of two.
   const int64_t in_block = largest_block(call), most = std::min(largest, in_block);

@@ -189,10 +189,11 @@ struct TeamSize<kAny> {
 };
 
 // The way up the tree over the lanes of a team, and down again from what lies before and after all of them. With kAny
-// all lanes exchange, needed or not, so that no branch is around it.
-template <int L, class T, class Op>
+// all lanes exchange, needed or not, so that no branch is around it. Of lanes `kApart` from each other, where as many
+// neighbours have the same; `lane` counts those.
+template <int L, class T, class Op, int kApart = 1>
 struct WarpTree : TeamSize<L> {
-  static_assert(L <= kWarp);
+  static_assert(L * kApart <= kWarp);
   T sibling[5], all;
   Op op;
 
@@ -201,7 +202,7 @@ struct WarpTree : TeamSize<L> {
     for (int level = 0; level < 5; ++level) {
       if (L != kAny && 1 << level >= L) continue;
       const bool counts = 1 << level < this->threads();
-      sibling[level] = exchange(all, 1 << level);
+      sibling[level] = exchange(all, kApart << level);
       if (counts) all = op(all, sibling[level]);  // all of these operations commute, to the bit
     }
   }

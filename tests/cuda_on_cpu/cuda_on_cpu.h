@@ -180,11 +180,12 @@ cudaError_t fits_at_once(int64_t, int, size_t, bool* fits) {
   return cudaSuccess;
 }
 
-// A device that holds three blocks at once: blocks go on to further work, and there is more than one of them.
+// A device that holds three blocks at once, but for batches that fit: blocks go on to further work, and there is more
+// than one of them.
 template <auto kernel, class... Arguments>
 cudaError_t launch(int64_t wanted, int block, size_t shared, Stream, const Arguments&... arguments) {
   if (wanted < 1) return cudaSuccess;
-  cuda_on_cpu::run(static_cast<unsigned>(wanted < 3 ? wanted : 3), static_cast<unsigned>(block), shared,
+  cuda_on_cpu::run(static_cast<unsigned>(wanted < 3 || any_fits ? wanted : 3), static_cast<unsigned>(block), shared,
                    [&] { kernel(arguments...); });
   return cudaSuccess;
 }
