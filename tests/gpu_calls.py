@@ -14,6 +14,12 @@ for dtype in (torch.float32, torch.float64):
             ops.transform(rewards, 2, baseline=baseline)
             ops._transform_backward(rewards.nan_to_num(), rewards, 2, baseline=baseline)
         ops.max_at_k(rewards, 2)
+for n in (2, 4, 8, 16, 31):  # more samples than there are threads
+    rewards = torch.randn(2**18 // n, n, device="cuda")
+    rewards[0, ::3] = torch.nan
+    for baseline in ("none", "loo-1"):
+        ops.transform(rewards, 2, baseline=baseline)
+        ops._transform_backward(rewards.nan_to_num(), rewards, 2, baseline=baseline)
 offsets = torch.tensor([0, 3, 3, 20, 400, 5000, 20_000], device="cuda")
 ops.transform(torch.randn(20_000, device="cuda"), offsets, torch.arange(1, 7, device="cuda"))
 torch.cuda.synchronize()

@@ -69,14 +69,19 @@ def test_no_memory_beside_the_output():
     assert torch.cuda.max_memory_allocated() - before <= rewards.numel() * 4 + 512
 
 
-@pytest.mark.parametrize("n", [16, 40, 64, 256, 512])
-def test_a_large_batch_has_the_bits_of_a_small_one(n):
-    """Though a thread has 16 samples of the one and 8 of the other."""
+@pytest.mark.parametrize("baseline", ["none", "loo-1"])
+@pytest.mark.parametrize("n", [2, 4, 8, 16, 31, 32, 40, 64, 256, 512])
+def test_a_large_batch_has_the_bits_of_a_small_one(n, baseline):
+    """Though a thread has up to 16 samples of the one, and 8 or 1 of the other."""
     groups = 2**23 // n
     rewards = x(groups, n)
-    y = transform(rewards, 3).cpu()
+    rewards[1::3] = rewards[1::3].round()
+    rewards[2::11, 1:] = torch.nan
+    rewards[4::17, 0] = torch.inf
+    rewards[groups // 2 :] = rewards[groups // 2 :].nan_to_num(0.5, 0.5)
+    y = transform(rewards, 2, baseline=baseline).cpu()
     for at in range(0, groups - 16, groups // 7):
-        assert identical(y[at : at + 16], transform(rewards[at : at + 16], 3).cpu())
+        assert identical(y[at : at + 16], transform(rewards[at : at + 16], 2, baseline=baseline).cpu())
 
 
 @pytest.mark.parametrize("groups,n", [(2**31 // 16 + 5, 16), (2**31 // 1000 + 5, 1000)])

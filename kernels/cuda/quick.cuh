@@ -57,11 +57,13 @@ template <int L>
 __device__ inline uint32_t rank_of(const Team<L>& team, float x) {
   uint32_t rank = 0;
 #pragma unroll
-  for (int other = 1; other < L; ++other) {
-    const int highest = other < 2 ? 1 : other < 4 ? 2 : other < 8 ? 4 : other < 16 ? 8 : 16;
-    const bool is_before = team.thread & highest;  // the other lane, whose number differs in this bit and lower ones
-    const float its = exchange(x, other);
-    rank += its < x || (its == x && is_before);
+  for (int bit = 1; bit < L; bit *= 2) {
+    const bool is_before = team.thread & bit;  // lanes that differ in this bit and lower ones
+#pragma unroll
+    for (int other = bit; other < 2 * bit; ++other) {
+      const float its = exchange(x, other);
+      rank += its < x || (its == x && is_before);
+    }
   }
   return rank;
 }
@@ -82,10 +84,10 @@ __global__ void __launch_bounds__(kQuickBlock, 5) quick_groups(Call call) {
   const int64_t at = group * width + rank;
   const float x = is_sample ? load_element<float>(batch.rewards, batch.dtype, at) : infinity<float>();
 
-  float *values = values_of_warps[warp], *w = weights_of_warps[warp];
+  float *values = values_of_warps[warp], *weights = weights_of_warps[warp], *of_team = weights + which * L * 4;
   const Shape shape{width, clamp_k(is_group ? k_of(batch, group) : 1, width, call.form), call.form};
-  set_weight(team, shape, w + which * L * 4);
-  const Coefficients<float> c(shape, w + which * L * 4);
+  set_weight(team, shape, of_team);
+  const Coefficients<float> c(shape, of_team);
 
   float y;
   if (!team.any(is_sample && !is_in_range(x))) {
@@ -121,8 +123,8 @@ __global__ void __launch_bounds__(kQuickBlock, 5) quick_groups(Call call) {
     const auto weights_for = [&](uint32_t n, uint32_t rank0, Shape& its_shape) -> const float* {
       const int64_t k = its < groups && number() < batch.count ? k_of(batch, number()) : 1;
       its_shape = Shape{n, clamp_k(k, n, call.form), call.form};
-      set_weights<I>(others, its_shape, rank0, 1.0, w + its * room);
-      return w + its * room;
+      set_weights<I>(others, its_shape, rank0, 1.0, weights + its * room);
+      return weights + its * room;
     };
     const bool is_one = its < groups && number() < batch.count;
     const uint32_t before = is_one ? its * width : 0;
