@@ -370,25 +370,28 @@ def main():
             (block, f"block_groupsIfLi{threads}ELi16ELNS0_2OpE0ELb1", threads, 16) for threads in (64, 128, 256, 512)
         ]
     ragged_kinds = [(ragged, "ragged_groupsIfLi16ELNS0_2OpE0ELb1", threads, 16) for threads in SMALL]
-    tables = {
-        "Rewards that differ:": (kinds, lambda code, *shape: way_of(code, *shape, ties=False)),
-        "Rewards with ties, as 0 and 1:": (kinds, lambda code, *shape: way_of(code, *shape, ties=True)),
+    tables = {  # what kernels, the way through them, bytes of memory a sample
+        "Rewards that differ:": (kinds, lambda code, *shape: way_of(code, *shape, ties=False), 8),
+        "Rewards with ties, as 0 and 1:": (kinds, lambda code, *shape: way_of(code, *shape, ties=True), 8),
         "Rewards that differ, in groups given by offsets, of one size and aligned:": (
             ragged_kinds,
             lambda code, *shape: way_of_ragged(code, *shape, kept=True),
+            8,
         ),
         "Rewards that differ, in groups given by offsets, of nearly as many samples:": (
             ragged_kinds,
             lambda code, *shape: way_of_ragged(code, *shape, kept=False),
+            8,
         ),
         "Gradients, of rewards that differ:": (
             [(tiny, f"tiny_gradientsILi{items}E", 1, items) for items in TINY],
             lambda code, _, items: way_of_tiny_gradient(code, items),
+            12,
         ),
     }
     copy = 8 / BANDWIDTH
-    for heading, (rows, way) in tables.items():
-        memory = copy * 3 / 2 if heading.startswith("Gradients") else copy
+    for heading, (rows, way, moved) in tables.items():
+        memory = moved / BANDWIDTH
         table = (
             f"{'n':>6}{'threads':>9}{'instructions':>14}{'ps of work':>12}{'ps of memory':>14}{'of a copy':>11}  limit"
         )

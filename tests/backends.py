@@ -70,13 +70,14 @@ class CudaOnCpuOps(Ops):
         super().__init__(packets_of("pkpo_cuda_on_cpu", lambda library: self.library.pkpo_cuda_register()))
 
     @contextlib.contextmanager
-    def small_batches_fit(self):
-        """Kernels as for batches of which a GPU takes all groups at once; else as for larger ones, whatever the batch."""
-        self.library.cuda_on_cpu_fits(True)
+    def small_batches_fit(self, most_blocks=10**6):
+        """Kernels as for batches of which a GPU takes all groups at once, in so many blocks; else as for larger ones,
+        whatever the batch."""
+        self.library.cuda_on_cpu_fits(most_blocks)
         try:
             yield
         finally:
-            self.library.cuda_on_cpu_fits(False)
+            self.library.cuda_on_cpu_fits(0)
 
 
 class TritonInterpretedOps(Ops):

@@ -73,22 +73,33 @@ def test_a_batch_that_is_done_in_turns(backend, n):
 NARROW = (torch.float32, torch.bfloat16, torch.float16, torch.bool, torch.uint8, torch.int8, torch.int16)
 
 
+def rows_of_all_kinds(n, baseline):
+    """Groups with absent, infinite and large rewards among plain ones; their offsets; a k for each."""
+    groups = 4_000 // n + 3
+    x = batch(groups, n)
+    x[groups // 4 :] = x[groups // 4 :].nan_to_num(0.5)
+    x[0], x[groups // 2, 0], x[-2, :2], x[-1, :2] = torch.nan, torch.inf, -torch.inf, torch.tensor([3e38, -3e38])
+    k = torch.arange(groups) % n + (baseline != "loo")
+    return x, torch.arange(groups + 1) * n, k.clamp(min=1)
+
+
+def one_later(rows):
+    """The same in memory that begins one element after an aligned place."""
+    return torch.cat([rows.flatten()[:1], rows.flatten()])[1:].view(rows.shape)
+
+
 @every_backend
 @every_baseline
 @pytest.mark.parametrize("n", [2, 4, 8])
 def test_rows_of_a_word_or_two_wherever_they_begin(backend, baseline, n):
     """Rows that are read and written at once where they are aligned; groups told by offsets never are."""
-    groups = 4_000 // n + 3
-    x = batch(groups, n)
-    x[groups // 4 :] = x[groups // 4 :].nan_to_num(0.5)
-    x[0], x[groups // 2, 0], x[-2, :2], x[-1, :2] = torch.nan, torch.inf, -torch.inf, torch.tensor([3e38, -3e38])
-    offsets = torch.arange(groups + 1) * n
-    k = torch.arange(groups) % n + (baseline != "loo")
+    x, offsets, k = rows_of_all_kinds(n, baseline)
+    groups = len(x)
     integers = torch.nan_to_num(x, 0, 0, 0).round().clamp(-99, 99).abs()
     for dtype in NARROW:
         rows = x.to(dtype) if dtype.is_floating_point else integers.to(dtype)
-        later = torch.cat([rows.flatten()[:1], rows.flatten()])[1:].view(groups, n)
-        for of_groups in (torch.full((groups,), n - 1), k.clamp(min=1)):
+        later = one_later(rows)
+        for of_groups in (torch.full((groups,), n - 1), k):
             expected = backend.transform(rows.flatten(), offsets, of_groups, baseline=baseline).view(groups, n)
             assert identical(backend.transform(rows, of_groups, baseline=baseline), expected)
             assert identical(backend.transform(later, of_groups, baseline=baseline), expected)
@@ -102,22 +113,17 @@ def test_rows_of_a_word_or_two_wherever_they_begin(backend, baseline, n):
 @pytest.mark.parametrize("n", [2, 4, 8])
 def test_gradients_of_such_rows(backend, baseline, n):
     """Those that come in are of one size, of very different sizes, infinite or NaN."""
-    groups = 4_000 // n + 3
-    x = batch(groups, n)
-    x[groups // 4 :] = x[groups // 4 :].nan_to_num(0.5)
-    x[0], x[groups // 2, 0], x[-2, :2], x[-1, :2] = torch.nan, torch.inf, -torch.inf, torch.tensor([3e38, -3e38])
+    x, offsets, k = rows_of_all_kinds(n, baseline)
+    groups = len(x)
     generator = torch.Generator().manual_seed(n)
     grad = torch.randn(groups, n, generator=generator)
     grad[::7] *= 2.0 ** torch.randint(-40, 40, (len(grad[::7]), n), generator=generator)
     grad[groups // 2 :: 5, 0] = 0
     grad[groups // 2 : groups * 3 // 4] = 1
     grad[groups // 2, 1], grad[-3, 0], grad[-5, 1] = torch.inf, -torch.inf, torch.nan
-    offsets = torch.arange(groups + 1) * n
-    k = torch.arange(groups) % n + (baseline != "loo")
-    one_later = lambda values: torch.cat([values.flatten()[:1], values.flatten()])[1:].view(groups, n)  # noqa: E731
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         rows, incoming = x.to(dtype), grad.to(dtype)
-        for of_groups in (torch.full((groups,), n - 1), k.clamp(min=1), torch.tensor(n - 1)):
+        for of_groups in (torch.full((groups,), n - 1), k, torch.tensor(n - 1)):
             expected = backend.transform_backward(
                 incoming.flatten(), rows.flatten(), offsets, of_groups, baseline=baseline
             ).view(groups, n)
@@ -139,8 +145,9 @@ def test_small_batches_take_other_kernels_of_the_same_bits(baseline, n):
     for op in cases:
         x = batch(64, n)
         y = op(x)
-        with backend.small_batches_fit():
-            assert identical(op(x), y)
+        for most_blocks in (2, 10**6):  # fewer than a thread for each sample takes, and as many
+            with backend.small_batches_fit(most_blocks):
+                assert identical(op(x), y)
 
 
 @pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels tell small batches from large ones")

@@ -151,4 +151,16 @@ __device__ inline void set_weights(const Team& team, const Shape& shape, uint32_
   set_weights<I>(team, shape, rank0, beyond, [&](int i) { return shape.step(rank0 + i); }, w);
 }
 
+// The shape of groups that are alike, have N samples, all of them there, and are a thread's each; its weights go to
+// shared memory, for the block. k = 0 where k differs from group to group.
+template <int N, class T>
+__device__ inline Shape shape_of_all(const Call& call, T* w) {
+  const Batch& batch = call.batch;
+  const bool alike = !batch.k.data || batch.k.stride == 0;
+  const Shape shape{N, alike ? clamp_k(k_of(batch, 0), N, call.form) : 0, call.form};
+  if (alike && threadIdx.x == 0) set_weights<N>(Team<1>(), shape, 0, 1.0, w);
+  __syncthreads();
+  return shape;
+}
+
 }  // namespace pkpo::cuda

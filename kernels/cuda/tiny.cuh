@@ -82,16 +82,13 @@ __global__ void __launch_bounds__(kTinyBlock, usual ? (N == 8 ? 7 : 8) : (N == 8
   Rows<N> next;
   next.fetch(batch.rewards, batch.dtype, batch.count, tile * in_tile, lane);
 
-  const bool alike = !batch.k.data || batch.k.stride == 0;
-  const Shape shape{N, alike ? clamp_k(k_of(batch, 0), N, call.form) : 0, call.form};
-  if (alike && threadIdx.x == 0) set_weights<N>(team, shape, 0, 1.0, common);
-  __syncthreads();
+  const Shape shape = shape_of_all<N>(call, common);
   const Coefficients<float> c(shape, common);
 
   for (; tile * in_tile < batch.count; tile += step) {
     float x[rows][N];
     next.take(batch.dtype, lane, x);
-    bool is_plain = alike;
+    bool is_plain = shape.k > 0;
 #pragma unroll
     for (int i = 0; i < rows * N; ++i) is_plain = is_plain && is_in_range(x[i / N][i % N]);
     const auto fetch_next = [&] { next.fetch(batch.rewards, batch.dtype, batch.count, (tile + step) * in_tile, lane); };

@@ -180,17 +180,14 @@ __global__ void __launch_bounds__(kTinyBlock, N == 8 ? 3 : 4) tiny_gradients(Cal
   };
   fetch(tile);
 
-  const bool alike = !batch.k.data || batch.k.stride == 0;
-  const Shape shape{N, alike ? clamp_k(k_of(batch, 0), N, call.form) : 0, call.form};
-  if (alike && threadIdx.x == 0) set_weights<N>(team, shape, 0, 1.0, common);
-  __syncthreads();
+  const Shape shape = shape_of_all<N>(call, common);
   const Coefficients<double> c(shape, common);
 
   for (; tile * in_tile < batch.count; tile += step) {
     float x[rows][N], gradient[rows][N];
     next.take(batch.dtype, lane, x);
     next_gradient.take(batch.dtype, lane, gradient);
-    bool is_plain = alike && shape.k > 0;
+    bool is_plain = shape.k > 0;
 #pragma unroll
     for (int i = 0; i < rows * N; ++i) is_plain = is_plain && x[i / N][i % N] == x[i / N][i % N];
 #pragma unroll

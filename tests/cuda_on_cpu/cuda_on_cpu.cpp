@@ -251,4 +251,4 @@ void run(unsigned blocks, unsigned threads, size_t shared, const std::function<v
 }  // namespace cuda_on_cpu
 
 // Whether small batches fit the device from now on.
-extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_fits(bool fits) { pkpo::cuda::any_fits = fits; }
+extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_fits(int most) { pkpo::cuda::most_that_fit = most; }

@@ -172,11 +172,11 @@ inline uint32_t lanes_alike(uint32_t number, uint32_t bit) {
 
 inline unsigned char* dynamic_shared() { return cuda_on_cpu::dynamic_shared(); }
 
-// Where the kernels ask it, small batches fit the device, or none does.
-inline bool any_fits = false;
+// Where the kernels ask it, batches of up to so many blocks fit the device.
+inline int64_t most_that_fit = 0;
 template <auto kernel>
-cudaError_t fits_at_once(int64_t, int, size_t, bool* fits) {
-  *fits = any_fits;
+cudaError_t fits_at_once(int64_t wanted, int, size_t, bool* fits) {
+  *fits = wanted <= most_that_fit;
   return cudaSuccess;
 }
 
@@ -185,8 +185,8 @@ cudaError_t fits_at_once(int64_t, int, size_t, bool* fits) {
 template <auto kernel, class... Arguments>
 cudaError_t launch(int64_t wanted, int block, size_t shared, Stream, const Arguments&... arguments) {
   if (wanted < 1) return cudaSuccess;
-  cuda_on_cpu::run(static_cast<unsigned>(wanted < 3 || any_fits ? wanted : 3), static_cast<unsigned>(block), shared,
-                   [&] { kernel(arguments...); });
+  cuda_on_cpu::run(static_cast<unsigned>(wanted < 3 || wanted <= most_that_fit ? wanted : 3),
+                   static_cast<unsigned>(block), shared, [&] { kernel(arguments...); });
   return cudaSuccess;
 }
 
