@@ -23,7 +23,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-CUDA_KERNELS = ["small", "block", "large", "ragged", "quick", "tiny", "run"]  # those first that take longest to compile
+# Those first that take longest to compile.
+CUDA_KERNELS = ["small", "block", "cooperative", "large", "ragged", "quick", "tiny", "run"]
 # No contraction here either: a group has the same bits whichever of the kernels does it.
 NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", "-compress-mode=size", "-Xcompiler=-fPIC,-fvisibility=hidden"]
 NVCC_FLAGS += ["-Xptxas=-v", "-Werror=all-warnings", "-diag-suppress=20012", "-split-compile=0"]
@@ -161,12 +162,13 @@ class BuildLibraries(build_ext):
     def build_extensions(self):
         """The kernels are compiled once, side by side, and linked into both libraries."""
         with ThreadPoolExecutor(os.cpu_count()) as self.jobs:
+            objects = self.start_kernels()
             if any(extension.name == "pkpo_kernels._cuda" for extension in self.extensions):
-                self.start_cuda()  # first: they take the longest
+                self.start_cuda()  # the long and the short ones: what comes last is short
             else:
                 Path(self.get_ext_fullpath("pkpo_kernels._cuda")).unlink(missing_ok=True)  # of an earlier build
             try:
-                objects = self.compile_kernels()
+                objects = [file for files in objects for file in files]
             except CompileError as error:
                 print(f"pkpo_kernels: the kernels do not compile here, building without them: {error}", file=sys.stderr)
                 self.extensions.clear()
@@ -229,8 +231,11 @@ class BuildLibraries(build_ext):
         ]
         self.spawn([*command, "-Xlinker", "--exclude-libs=ALL", "-Xlinker", "--strip-debug"])
 
-    def compile_kernels(self):
-        def compiled(source, folder, flags):
+    def start_kernels(self):
+        """Every source's objects, which are waited for when they are asked for."""
+
+        def compiled(job):
+            source, folder, flags = job
             return self.compiler.compile(
                 [source],
                 os.path.join(self.build_temp, folder),
@@ -241,8 +246,7 @@ class BuildLibraries(build_ext):
         jobs = [
             (BATCH_KERNEL, isa, [*BATCH_FLAGS, *flags, f"-DPKPO_ISA={isa}"]) for isa, flags in INSTRUCTION_SETS.items()
         ]
-        jobs = [(source, "common", []) for source in KERNELS] + jobs
-        return [file for files in self.jobs.map(lambda job: compiled(*job), jobs) for file in files]
+        return self.jobs.map(compiled, jobs + [(source, "common", []) for source in KERNELS])
 
     def get_ext_filename(self, fullname):
         """_cpu and _cuda are no Python modules: their names carry no Python version."""

@@ -326,8 +326,8 @@ def count(code, way, items):
 PASSES = [
     ("count, of rewards", 4, 1, None),
     ("scatter, of rewards", 4 + 8, 1, None),
-    ("count", 4, 3, "count_digitsIfLb0"),
-    ("scatter", 8 + 8, 3, "scatter_digitsIfLb0"),
+    ("count", 4, 3, "CountDigitsIfLb0"),
+    ("scatter", 8 + 8, 3, "ScatterDigitsIfLb0"),
     ("sum", 4, 1, None),
     ("finish", 8 + 4, 1, None),
 ]

@@ -79,6 +79,19 @@ class CudaOnCpuOps(Ops):
         finally:
             self.library.cuda_on_cpu_fits(0)
 
+    def launches(self):
+        """How many there have been."""
+        return self.library.cuda_on_cpu_launches()
+
+    @contextlib.contextmanager
+    def a_launch_for_each_pass(self):
+        """Large groups as where the device has no room for a grid whose blocks wait for each other."""
+        self.library.cuda_on_cpu_cooperates(False)
+        try:
+            yield
+        finally:
+            self.library.cuda_on_cpu_cooperates(True)
+
 
 class TritonInterpretedOps(Ops):
     """Triton's kernels in its interpreter (TRITON_INTERPRET=1, in a process of its own)."""

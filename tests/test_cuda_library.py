@@ -34,11 +34,12 @@ LIMITS = {
     "small_groups": (168, 28 * 1024),
     "ragged_groups": (168, 31 * 1024),
     "block_groups": (128, 6 * 1024),
-    "scatter_digitsIf": (64, 1024),
-    "scatter_digitsId": (128, 1024),
-    "finish_tiles": (128, 5 * 1024),
-    "scan_gradients": (128, 1024),
-    "sum_tiles": (104, 1024),
+    "large_groups_at_once": (128, 8 * 1024),
+    "ScatterDigitsIf": (64, 1024),
+    "ScatterDigitsId": (128, 1024),
+    "FinishTiles": (128, 5 * 1024),
+    "ScanGradients": (128, 1024),
+    "SumTiles": (104, 1024),
     "": (64, 1024),  # the other passes over tiles
 }
 

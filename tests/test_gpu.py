@@ -31,6 +31,35 @@ def test_a_captured_graph_follows_k_and_rewards(n):
         assert identical(y.cpu(), transform(rewards, new_k).cpu())
 
 
+def test_groups_by_offsets_in_a_captured_graph():
+    """The grid that waits for itself too: of 20,000 samples, in groups of 500, then one of 9,000."""
+    rewards, k = x(20_000), torch.tensor(3, device="cuda")
+    offsets = (torch.arange(41) * 500).cuda()
+    transform(rewards, offsets, k)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = transform(rewards, offsets, k)
+    for begin, size in ((0, 500), (500, 9000)):
+        offsets[2:21].clamp_(begin + size if begin else 0)
+        graph.replay()
+        assert identical(y.cpu(), transform(rewards, offsets.clone(), k).cpu())
+        assert identical(y[begin : begin + size].cpu(), transform(rewards[begin : begin + size].clone(), 3).cpu())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_large_groups_in_one_launch_have_the_bits_of_many(dtype):
+    """Of few samples in all and, behind as many groups of two that the passes are launches, the same ones."""
+    sizes = torch.tensor([9000, 20, 140_000, 8193, 4097])
+    few = torch.cat([torch.zeros(1), sizes.cumsum(0)]).long()
+    many = torch.cat([few[:-1], torch.arange(int(few[-1]), 2_000_001, 2)])
+    rewards, grad, k = x(2_000_000, dtype=dtype).mul(100).round(), x(2_000_000, dtype=dtype), torch.tensor(3).cuda()
+    of_few = rewards[: few[-1]].clone(), grad[: few[-1]].clone(), few.cuda()
+    backward = torch.ops.pkpo._transform_backward
+    y, gx = transform(of_few[0], of_few[2], k), backward(of_few[1], of_few[0], of_few[2], k)
+    assert identical(y.cpu(), transform(rewards, many.cuda(), k)[: few[-1]].cpu())
+    assert identical(gx.cpu(), backward(grad, rewards, many.cuda(), k)[: few[-1]].cpu())
+
+
 def test_nothing_waits_for_the_device():
     offsets = torch.tensor([0, 3, 3, 600, 7000], device="cuda")
     values, k = x(7000), torch.tensor([2, 1, 4, 3], device="cuda")

@@ -205,6 +205,19 @@ def test_one_group_of_a_million(backend, record_property):
         assert abs(y[i].item() - exact) <= 1e-13 * top
 
 
+@pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels are launched")
+@pytest.mark.parametrize("groups,n,launches", [(32, 16, 1), (512, 16, 2), (1024, 16, 3), (4096, 64, 3)])
+def test_how_many_launches(groups, n, launches):
+    """One more for groups that may take a block, and one more for larger ones."""
+    backend, offsets = BACKENDS["cuda on cpu"], torch.arange(groups + 1) * n
+    rewards, k = torch.ones(groups * n), torch.tensor(2)
+    for op in (backend.transform, backend.max_at_k):
+        with backend.small_batches_fit():
+            before = backend.launches()
+            op(rewards, offsets, k)
+            assert backend.launches() - before == launches
+
+
 @every_backend
 def test_lengths_far_apart(backend):
     """One long group among many short ones: the reference must not pad all to the longest."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 from backends import BACKENDS
 from samples import x as random
+from test_promises import identical
 
 every_backend = pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "triton interpreted"])
 
@@ -99,6 +100,48 @@ def test_against_integers(backend, dtype, kind):
         if gx is not None:
             assert_gradient(gx[where][there], values[where][there], grad[where][there])
             assert not gx[where][~there].any()
+
+
+@pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels go two ways")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)
+def test_one_launch_gives_the_bits_of_many(dtype):
+    """Ties, absent and infinite rewards, groups of one tile, several, and more than are summed up together; every op."""
+    backend = BACKENDS["cuda on cpu"]
+    rewards = random(int(OFFSETS[-1])).mul(100).round().to(dtype)
+    rewards[: OFFSETS[1]] = rewards[: OFFSETS[1]].masked_fill(rewards[: OFFSETS[1]] < 0, torch.nan)
+    rewards[OFFSETS[-2] :: 1000] = torch.inf
+    grad, k = random(rewards.numel()).to(dtype), torch.tensor([2, 5, 3, 1, 8193, 1, 4, 20_001])
+
+    def results():
+        for baseline in ("none", "loo-1"):
+            yield backend.transform(rewards, OFFSETS, k, baseline=baseline)
+        yield backend.max_at_k(rewards, OFFSETS, k)
+        yield backend.transform_backward(grad, rewards, OFFSETS, k)
+
+    at_once = list(results())
+    with backend.a_launch_for_each_pass():
+        assert all(identical(a, b) for a, b in zip(at_once, results(), strict=True))
+
+
+@every_backend
+def test_no_group_is_large_though_there_are_many_samples(backend):
+    count, n = 30, 500
+    values = (random(count * n) * 1000).round()
+    y = BACKENDS[backend].transform(values, torch.arange(count + 1) * n, torch.tensor(2))
+    for its_values, its_y in zip(values.view(count, n), y.view(count, n)):
+        assert_transformed(its_y, its_values.long())
+
+
+@every_backend
+def test_a_large_group_among_thousands(backend):
+    before, n, behind = 7000, 9000, 3000
+    offsets = torch.cat([torch.arange(before + 1) * 2, 2 * before + n + torch.arange(behind + 1) * 2])
+    values = (random(int(offsets[-1])) * 1000).round()
+    y = BACKENDS[backend].transform(values, offsets, torch.tensor(2))
+    large = slice(2 * before, 2 * before + n)
+    assert_transformed(y[large], values[large].long())
+    pairs, of_pairs = (torch.cat([x[: large.start], x[large.stop :]]).view(-1, 2) for x in (values, y))
+    assert torch.equal(of_pairs, (pairs - pairs.flip(1)).clamp(min=0))
 
 
 @every_backend

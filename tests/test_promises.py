@@ -152,6 +152,29 @@ def test_small_batches_take_other_kernels_of_the_same_bits(baseline, n):
 
 @pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels tell small batches from large ones")
 @every_baseline
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_groups_that_take_a_block_may_all_take_the_largest(baseline, dtype):
+    """Of sizes on both sides of every block's room, and of a warp's."""
+    backend = BACKENDS["cuda on cpu"]
+    sizes = torch.tensor([513, 40, 1024, 257, 0, 1025, 512, 700, 2048, 256, 2049, 8192, 1, 4096, 4097, 300, 6000, 511])
+    offsets = torch.cat([torch.zeros(1), sizes.cumsum(0)]).long()
+    rewards = batch(1, int(offsets[-1])).flatten().to(dtype)
+    rewards[::2] = (rewards[::2] * 9).round()
+    rewards[offsets[9] : offsets[13] : 5] = torch.nan
+    rewards[offsets[15] + 7] = torch.inf
+    k = 1 + torch.arange(len(sizes)) * 7 % 11
+    for op in (
+        lambda: backend.transform(rewards, offsets, k, baseline=baseline),
+        lambda: backend.max_at_k(rewards, offsets, k),
+        lambda: backend.transform_backward(torch.ones_like(rewards), rewards, offsets, k, baseline=baseline),
+    ):
+        y = op()
+        with backend.small_batches_fit():
+            assert identical(op(), y)
+
+
+@pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels tell small batches from large ones")
+@every_baseline
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 9, 13, 16, 17, 31, 32])
 def test_a_thread_a_sample_gives_the_same_bits(baseline, n):
     if baseline == "loo" and n == 1:

@@ -4,32 +4,38 @@
 namespace pkpo::cuda {
 namespace {
 
-template <class V, int L, int I, Op op, bool usual>
-cudaError_t launch_block(const Call& call, uint32_t smallest, Stream stream) {
-  return launch<block_groups<V, L, I, op, usual>>(call.batch.count, L, BlockMemory<V, L, I, op>::all, stream, call,
-                                                  smallest);
-}
-
-template <class V, Op op, bool usual>
-cudaError_t by_room(const Call& call, int64_t room, uint32_t smallest, Stream stream) {
-  if constexpr (sizeof(V) == 4 && op != Op::backward) {
-    if (room <= 1024) return launch_block<V, 64, 16, op, usual>(call, smallest, stream);
-    if (room <= 2048) return launch_block<V, 128, 16, op, usual>(call, smallest, stream);
-    if (room <= 4096) return launch_block<V, 256, 16, op, usual>(call, smallest, stream);
-    return launch_block<V, 512, 16, op, usual>(call, smallest, stream);
-  } else {
-    if (room <= 512) return launch_block<V, 64, 8, op, usual>(call, smallest, stream);
-    if (room <= 1024) return launch_block<V, 128, 8, op, usual>(call, smallest, stream);
-    if (room <= 2048) return launch_block<V, 256, 8, op, usual>(call, smallest, stream);
-    return launch_block<V, 512, 8, op, usual>(call, smallest, stream);
-  }
+// Calls use<kernel, its threads, its shared memory>() for the one that has room for so many samples.
+template <class Use>
+cudaError_t by_room(const Call& call, int64_t room, Use use) {
+  return by_kind(call, [&]<class V, Op op, bool usual>() {
+    const auto use_of = [&]<int L, int I>() {
+      return use.template operator()<block_groups<V, L, I, op, usual>, L, BlockMemory<V, L, I, op>::all>();
+    };
+    if constexpr (sizeof(V) == 4 && op != Op::backward) {
+      if (room <= 1024) return use_of.template operator()<64, 16>();
+      if (room <= 2048) return use_of.template operator()<128, 16>();
+      if (room <= 4096) return use_of.template operator()<256, 16>();
+      return use_of.template operator()<512, 16>();
+    } else {
+      if (room <= 512) return use_of.template operator()<64, 8>();
+      if (room <= 1024) return use_of.template operator()<128, 8>();
+      if (room <= 2048) return use_of.template operator()<256, 8>();
+      return use_of.template operator()<512, 8>();
+    }
+  });
 }
 
 }  // namespace
 
 cudaError_t run_block(const Call& call, int64_t room, uint32_t smallest, Stream stream) {
-  return by_kind(call,
-                 [&]<class V, Op op, bool usual>() { return by_room<V, op, usual>(call, room, smallest, stream); });
+  return by_room(call, room, [&]<auto kernel, int L, size_t shared>() {
+    return launch<kernel>(call.batch.count, L, shared, stream, call, smallest);
+  });
+}
+
+cudaError_t fit_in_blocks(const Call& call, int64_t room, int64_t groups, bool* fit) {
+  return by_room(call, room,
+                 [&]<auto kernel, int L, size_t shared>() { return fits_at_once<kernel>(groups, L, shared, fit); });
 }
 
 }  // namespace pkpo::cuda

@@ -64,7 +64,7 @@ __device__ inline void sort_in_block(const Team<L>& team, const Batch& batch, in
 #pragma unroll
   for (int i = 0; i < I; ++i) e[i] = E::make(value[i], sample[i]);
   if (!sorted) sort_in_warp(of_warp, e, of_warp.thread);
-  merge_warps<L>(e, team.thread, Shelf<typename E::Entry, I, narrow>(memory, L * I));
+  merge_warps<L>(e, team.thread, size, Shelf<typename E::Entry, I, narrow>(memory, L * I));
 }
 
 template <class V, int L, int I>

@@ -5,6 +5,7 @@
 #if defined(PKPO_CUDA_ON_CPU)
 #include "cuda_on_cpu.h"
 #else
+#include <cooperative_groups.h>
 #include <cuda_fp16.h>
 #include <cuda_pipeline_primitives.h>
 #include <cuda_runtime.h>
@@ -71,6 +72,27 @@ cudaError_t launch(int64_t wanted, int block, size_t shared, Stream stream, cons
   kernel<<<static_cast<unsigned>(grid), block, shared, stream>>>(arguments...);
   return cudaGetLastError();
 }
+
+// The same for a kernel whose blocks wait for each other, of these very arguments. Says whether the device does that:
+// in a part of it that another process or context left there may be no room.
+template <auto kernel, class... Arguments>
+cudaError_t launch_cooperatively(int64_t wanted, int block, size_t shared, Stream stream, bool* is_done,
+                                 const Arguments&... arguments) {
+  static_assert(std::is_same_v<decltype(kernel), void (*)(Arguments...)>);
+  int64_t grid = 0;
+  cudaError_t error = resident_blocks<kernel>(block, shared, &grid);
+  if (error != cudaSuccess) return error;
+  if (grid > wanted) grid = wanted;
+  void* pointers[] = {const_cast<Arguments*>(&arguments)...};
+  error = cudaLaunchCooperativeKernel(kernel, static_cast<unsigned>(grid), block, pointers, shared, stream);
+  *is_done = error != cudaErrorCooperativeLaunchTooLarge && error != cudaErrorNotSupported;
+  if (*is_done) return error;
+  cudaGetLastError();  // not to be found by the next who asks
+  return cudaSuccess;
+}
+
+// Until all threads of the grid have come here; what they wrote is seen by all of them.
+__device__ __noinline__ inline void sync_grid() { cooperative_groups::this_grid().sync(); }
 
 // The same number, but the compiler does not know: what depends on it is computed where it is needed, not once before a
 // loop and kept in registers that the loop has other use for.

@@ -204,101 +204,117 @@ __device__ inline void put_what_is_after(const Team<L>& team, const Tile& first,
 // The products of tiles become those of the tiles after them; a block does a group.
 constexpr int kJoiners = 256;
 template <class V>
-__global__ void __launch_bounds__(kJoiners, 4) join_products(Workspace<V> workspace) {
-  const Team<kJoiners> team;
-  workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t) {
-    if (tile.first > 0) return;
-    put_what_is_after(team, tile, 1.0, Multiply(), [&](int64_t t) -> double& { return workspace.products[t]; });
-  });
-}
+struct JoinProducts : Pass<kJoiners, 4> {
+  template <int L>
+  __device__ static void run(const Workspace<V>& workspace) {
+    const Team<L> team;
+    workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t) {
+      if (tile.first > 0) return;
+      put_what_is_after(team, tile, 1.0, Multiply(), [&](int64_t t) -> double& { return workspace.products[t]; });
+    });
+  }
+};
 
 // The sums of tiles upwards become those of the tiles before them, and downwards of those after them.
 template <class V>
-__global__ void __launch_bounds__(kJoiners, 4) join_sums(Workspace<V> workspace) {
-  const Team<kJoiners> team;
-  workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t number) {
-    if (tile.first > 0) return;
-    const auto* keys = workspace.sorting.keys + tile.place();
-    const uint32_t n = workspace.present[number];
-    const bool in_range = n == 0 || (is_in_range(value_of(keys[0])) && is_in_range(value_of(keys[n - 1])));
+struct JoinSums : Pass<kJoiners, 4> {
+  template <int L>
+  __device__ static void run(const Workspace<V>& workspace) {
+    const Team<L> team;
+    workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t number) {
+      if (tile.first > 0) return;
+      const auto* keys = workspace.sorting.keys + tile.place();
+      const uint32_t n = workspace.present[number];
+      const bool in_range = n == 0 || (is_in_range(value_of(keys[0])) && is_in_range(value_of(keys[n - 1])));
 #pragma unroll 1
-    for (int part = 0; part < (in_range ? 1 : 2); ++part) {
-      const auto at = [&](int which) {
-        return [&, which](int64_t t) -> double& { return workspace.sums[4 * t + 2 * part + which]; };
-      };
-      put_what_is_before(team, tile, 0.0, Add(), at(0));
-      put_what_is_after(team, tile, 0.0, Add(), at(1));
-    }
-  });
-}
+      for (int part = 0; part < (in_range ? 1 : 2); ++part) {
+        const auto at = [&](int which) {
+          return [&, which](int64_t t) -> double& { return workspace.sums[4 * t + 2 * part + which]; };
+        };
+        put_what_is_before(team, tile, 0.0, Add(), at(0));
+        put_what_is_after(team, tile, 0.0, Add(), at(1));
+      }
+    });
+  }
+};
 
 // How many samples of a tile's group are present, and the product of the factors of its ranks.
 template <class V>
-__global__ void __launch_bounds__(kTeam, 2) multiply_tiles(Call call, Workspace<V> workspace) {
-  const Team<kTeam> team;
-  workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
-    const auto* keys = workspace.sorting.keys + tile.place();
-    const KeyOf<V> absent = ~KeyOf<V>(0);
-    uint32_t n = tile.size;
-    if (keys[n - 1] == absent) n = found_by_a_warp(team, [&] { return first_not_below(keys, 0, tile.size, absent); });
-    const Shape shape{n, clamp_k(k_of(call.batch, tile.group), n, call.form), call.form};
-    const double share = shape.share();
-    double factor[kItems<kTeam>];
+struct MultiplyTiles : Pass<kTeam, 2> {
+  template <int L>
+  __device__ static void run(const Call& call, const Workspace<V>& workspace) {
+    const Team<L> team;
+    workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+      const auto* keys = workspace.sorting.keys + tile.place();
+      const KeyOf<V> absent = ~KeyOf<V>(0);
+      uint32_t n = tile.size;
+      if (keys[n - 1] == absent) n = found_by_a_warp(team, [&] { return first_not_below(keys, 0, tile.size, absent); });
+      const Shape shape{n, clamp_k(k_of(call.batch, tile.group), n, call.form), call.form};
+      const double share = shape.share();
+      double factor[kItems<L>];
 #pragma unroll
-    for (int i = 0; i < kItems<kTeam>; ++i) {
-      const uint32_t rank = tile.first + team.thread * kItems<kTeam> + i;
-      factor[i] = shape.factor(rank, shape.step(rank), share);
-    }
-    const Tree<kItems<kTeam>, double, Multiply> tree(factor);
-    const double product = team.parts(tree.all(), 1.0, Multiply()).all;
-    if (team.thread == 0) {
-      workspace.present[number] = n;
-      workspace.products[number] = product;
-    }
-  });
-}
+      for (int i = 0; i < kItems<L>; ++i) {
+        const uint32_t rank = tile.first + team.thread * kItems<L> + i;
+        factor[i] = shape.factor(rank, shape.step(rank), share);
+      }
+      const Tree<kItems<L>, double, Multiply> tree(factor);
+      const double product = team.parts(tree.all(), 1.0, Multiply()).all;
+      if (team.thread == 0) {
+        workspace.present[number] = n;
+        workspace.products[number] = product;
+      }
+    });
+  }
+};
 
 // The sums of a tile's terms.
-template <class V, bool usual, int L = usual ? kUsualTeam : kTeam>
-__global__ void __launch_bounds__(L, usual ? 2 : 1) sum_tiles(Call call, Workspace<V> workspace) {
-  if constexpr (usual) say_usual(call);
-  constexpr int I = kItems<L>;
-  const Team<L> team;
-  workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
-    const TileRanks<V, L> ranks(team, call, workspace, tile, number);
-    V* w = reinterpret_cast<V*>(dynamic_shared());
-    set_weights<I>(team, ranks.shape, ranks.group.rank0, workspace.products[number], w);
-    const Coefficients<V> c(ranks.shape, w);
+template <class V, bool usual>
+struct SumTiles : Pass<usual ? kUsualTeam : kTeam, usual ? 2 : 1> {
+  template <int>
+  static constexpr size_t kShared = sizeof(V) * kTile;
+
+  template <int L>
+  __device__ static void run(const Call& asked, const Workspace<V>& workspace) {
+    Call call = asked;
+    if constexpr (usual) say_usual(call);
+    constexpr int I = kItems<L>;
+    const Team<L> team;
+    workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+      const TileRanks<V, L> ranks(team, call, workspace, tile, number);
+      V* w = reinterpret_cast<V*>(dynamic_shared());
+      set_weights<I>(team, ranks.shape, ranks.group.rank0, workspace.products[number], w);
+      const Coefficients<V> c(ranks.shape, w);
 #pragma unroll 1
-    for (int part = ranks.out_of_range() ? 1 : 0; part >= 0; --part) {
-      const uint32_t rank0 = computed_here(ranks.group.rank0);
-      const V scale = ranks.out_of_range() ? V(0.25) : V(1);
-      const auto part_of = [&](V x) { return part == 1 ? infinite_part(x) : finite_part(x, scale); };
-      V values[I];
+      for (int part = ranks.out_of_range() ? 1 : 0; part >= 0; --part) {
+        const uint32_t rank0 = computed_here(ranks.group.rank0);
+        const V scale = ranks.out_of_range() ? V(0.25) : V(1);
+        const auto part_of = [&](V x) { return part == 1 ? infinite_part(x) : finite_part(x, scale); };
+        V values[I];
 #pragma unroll
-      for (int i = 0; i < I; ++i) values[i] = part_of(ranks.group.x[i]);
-      const V before = part_of(ranks.group.before);
-      const auto sum = [&](V(&coefficient)[I]) {
-        const auto terms = terms_of(coefficient, values, before);
-        return team.parts(terms.all(), 0.0, Add()).all;
-      };
-      double up = 0, down = 0;
-      V coefficient[I];
-      if (ranks.shape.has_up()) {
-        c.up(team, rank0, coefficient);
-        up = sum(coefficient);
+        for (int i = 0; i < I; ++i) values[i] = part_of(ranks.group.x[i]);
+        const V before = part_of(ranks.group.before);
+        const auto sum = [&](V(&coefficient)[I]) {
+          const auto terms = terms_of(coefficient, values, before);
+          return team.parts(terms.all(), 0.0, Add()).all;
+        };
+        double up = 0, down = 0;
+        V coefficient[I];
+        if (ranks.shape.has_up()) {
+          c.up(team, rank0, coefficient);
+          up = sum(coefficient);
+        }
+        if (ranks.shape.has_down()) {
+          c.down(team, rank0, coefficient);
+          down = sum(coefficient);
+        }
+        if (team.thread == 0) {
+          workspace.sums[4 * number + 2 * part] = up;
+          workspace.sums[4 * number + 2 * part + 1] = down;
+        }
       }
-      if (ranks.shape.has_down()) {
-        c.down(team, rank0, coefficient);
-        down = sum(coefficient);
-      }
-      if (team.thread == 0) {
-        workspace.sums[4 * number + 2 * part] = up;
-        workspace.sums[4 * number + 2 * part + 1] = down;
-      }
-    }
-  });
-}
+    });
+  }
+};
 
 // Shared memory of finish_tiles: the weights, what scan_any() takes, and the samples by rank.
 template <class V>
@@ -309,81 +325,88 @@ struct FinishMemory {
 };
 
 // Results. Equal rewards get that of the first of them: where this is in a tile before, that tile is weighed too.
-template <class V, bool usual, int L = usual ? kUsualTeam : kTeam>
-__global__ void __launch_bounds__(L, usual ? 2 : 1) finish_tiles(Call call, Workspace<V> workspace) {
-  if constexpr (usual) say_usual(call);
-  constexpr int I = kItems<L>;
-  const Team<L> team;
-  __shared__ struct {  // out of the registers' way
-    int64_t number;    // of the tile that is weighed
-    uint32_t end_of_tie;
-    V y_of_tie;
-  } waiting;
-  FinishMemory<V>& memory = *reinterpret_cast<FinishMemory<V>*>(dynamic_shared());
-  workspace.tiles.for_each([&](const Tile& wanted, int64_t own) {
-    const bool is_maximum = !usual && call.op == Op::max_at_k;
-    if (is_maximum && wanted.first > 0) return;
-    if (!is_maximum) {
-      bring_ahead<L>(workspace.sorting.samples + wanted.place() + wanted.first, wanted.samples(), team.thread,
-                     memory.samples);
-    }
-    const uint32_t n = workspace.present[own], end = n - wanted.first < kTile ? n : wanted.first + kTile;
-    const Tie tie = tie_with_before(team, workspace.sorting.keys + wanted.place(), wanted.first,
-                                    wanted.first < n ? end : wanted.first);
-    if (team.thread == 0) {
-      waiting.number = tie.begin < wanted.first ? wanted.slot + tie.begin / kTile : own;
-      waiting.end_of_tie = tie.end;
-    }
-    team.sync();
+template <class V, bool usual>
+struct FinishTiles : Pass<usual ? kUsualTeam : kTeam, usual ? 2 : 1> {
+  template <int>
+  static constexpr size_t kShared = FinishMemory<V>::all;
+
+  template <int L>
+  __device__ static void run(const Call& asked, const Workspace<V>& workspace) {
+    Call call = asked;
+    if constexpr (usual) say_usual(call);
+    constexpr int I = kItems<L>;
+    const Team<L> team;
+    __shared__ struct {  // out of the registers' way
+      int64_t number;    // of the tile that is weighed
+      uint32_t end_of_tie;
+      V y_of_tie;
+    } waiting;
+    FinishMemory<V>& memory = *reinterpret_cast<FinishMemory<V>*>(dynamic_shared());
+    workspace.tiles.for_each([&](const Tile& wanted, int64_t own) {
+      const bool is_maximum = !usual && call.op == Op::max_at_k;
+      if (is_maximum && wanted.first > 0) return;
+      if (!is_maximum) {
+        bring_ahead<L>(workspace.sorting.samples + wanted.place() + wanted.first, wanted.samples(), team.thread,
+                       memory.samples);
+      }
+      const uint32_t n = workspace.present[own], end = n - wanted.first < kTile ? n : wanted.first + kTile;
+      const Tie tie = tie_with_before(team, workspace.sorting.keys + wanted.place(), wanted.first,
+                                      wanted.first < n ? end : wanted.first);
+      if (team.thread == 0) {
+        waiting.number = tie.begin < wanted.first ? wanted.slot + tie.begin / kTile : own;
+        waiting.end_of_tie = tie.end;
+      }
+      team.sync();
 #pragma unroll 1
-    while (true) {
-      const int64_t number = waiting.number;
-      const Tile tile = workspace.tiles.tiles[number];
-      TileRanks<V, L> ranks(team, call, workspace, tile, number);
-      set_weights<I>(team, ranks.shape, ranks.group.rank0, workspace.products[number], memory.w);
-      const Coefficients<V> c(ranks.shape, memory.w);
-      const auto beyond = [&](int part) {
-        return Beyond{workspace.sums[4 * number + 2 * part], workspace.sums[4 * number + 2 * part + 1]};
-      };
-      const Beyond finite = beyond(0), infinite = ranks.out_of_range() ? beyond(1) : Beyond();
-      V y[I];
-      scan_any(team, c, ranks.group.x, ranks.group.top, ranks.group.rank0, ranks.group.before, finite, infinite,
-               ranks.out_of_range(), memory.spare, y);
-      if (is_maximum) {
-        if (team.thread == 0) {
-          store_element(call.out, call.batch.dtype, tile.group * call.stride,
-                        ranks.shape.k > 0 ? y[0] : not_a_number<V>());
+      while (true) {
+        const int64_t number = waiting.number;
+        const Tile tile = workspace.tiles.tiles[number];
+        TileRanks<V, L> ranks(team, call, workspace, tile, number);
+        set_weights<I>(team, ranks.shape, ranks.group.rank0, workspace.products[number], memory.w);
+        const Coefficients<V> c(ranks.shape, memory.w);
+        const auto beyond = [&](int part) {
+          return Beyond{workspace.sums[4 * number + 2 * part], workspace.sums[4 * number + 2 * part + 1]};
+        };
+        const Beyond finite = beyond(0), infinite = ranks.out_of_range() ? beyond(1) : Beyond();
+        V y[I];
+        scan_any(team, c, ranks.group.x, ranks.group.top, ranks.group.rank0, ranks.group.before, finite, infinite,
+                 ranks.out_of_range(), memory.spare, y);
+        if (is_maximum) {
+          if (team.thread == 0) {
+            store_element(call.out, call.batch.dtype, tile.group * call.stride,
+                          ranks.shape.k > 0 ? y[0] : not_a_number<V>());
+          }
+          break;
+        }
+        share_result(team, ranks.group.tied, y);
+        if (waiting.number != own) {
+          team.sync();
+          if (team.thread == L - 1) {
+            waiting.number = own;
+            waiting.y_of_tie = y[I - 1];
+          }
+          team.sync();
+          continue;
+        }
+        const uint32_t rank0 = computed_here(ranks.group.rank0);
+        wait_for_copies();
+        team.sync();
+        uint32_t sample[I];
+        load_ranks(memory.samples, rank0 - tile.first, kTile, sample);
+#pragma unroll
+        for (int i = 0; i < I; ++i) {
+          const uint32_t rank = rank0 + i;
+          if (rank >= tile.size) break;
+          const bool counts = rank < ranks.group.n && ranks.shape.k > 0;
+          store_element(call.out, call.batch.dtype, tile.begin + sample[i],
+                        counts ? rank < waiting.end_of_tie ? waiting.y_of_tie : y[i] : V(0));
         }
         break;
       }
-      share_result(team, ranks.group.tied, y);
-      if (waiting.number != own) {
-        team.sync();
-        if (team.thread == L - 1) {
-          waiting.number = own;
-          waiting.y_of_tie = y[I - 1];
-        }
-        team.sync();
-        continue;
-      }
-      const uint32_t rank0 = computed_here(ranks.group.rank0);
-      wait_for_copies();
       team.sync();
-      uint32_t sample[I];
-      load_ranks(memory.samples, rank0 - tile.first, kTile, sample);
-#pragma unroll
-      for (int i = 0; i < I; ++i) {
-        const uint32_t rank = rank0 + i;
-        if (rank >= tile.size) break;
-        const bool counts = rank < ranks.group.n && ranks.shape.k > 0;
-        store_element(call.out, call.batch.dtype, tile.begin + sample[i],
-                      counts ? rank < waiting.end_of_tie ? waiting.y_of_tie : y[i] : V(0));
-      }
-      break;
-    }
-    team.sync();
-  });
-}
+    });
+  }
+};
 
 // The largest incoming gradient of a tile; all of them, by rank, to where keys have gone.
 template <class V>
@@ -391,51 +414,57 @@ __device__ inline V* gradients_by_rank(const Workspace<V>& workspace, const Tile
   return reinterpret_cast<V*>(workspace.sorting.keys_to) + tile.place();
 }
 
-template <class V>
-__device__ inline void load_gradient_by_rank(const Workspace<V>& workspace, const Tile& tile, const TileShape<V>& its,
-                                             double (&gy)[kItems<kTeam>]) {
-  V own[kItems<kTeam>] = {};
+template <class V, int L>
+__device__ inline void load_gradient_by_rank(const Workspace<V>& workspace, const Tile& tile,
+                                             const TileShape<V, L>& its, double (&gy)[kItems<L>]) {
+  V own[kItems<L>] = {};
   load_ranks(gradients_by_rank(workspace, tile), its.rank0, its.n, own);
 #pragma unroll
-  for (int i = 0; i < kItems<kTeam>; ++i) gy[i] = own[i];
+  for (int i = 0; i < kItems<L>; ++i) gy[i] = own[i];
 }
 
 template <class V>
-__global__ void __launch_bounds__(kTeam, 2) largest_gradients(Call call, Workspace<V> workspace) {
-  const Team<kTeam> team;
-  workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
-    const TileShape<V> its(team, call, workspace, tile, number);
-    Sorted<kItems<kTeam>, V> group;
-    group.n = its.n;
-    group.rank0 = its.rank0;
-    load_ranks(workspace.sorting.samples + tile.place(), its.rank0, tile.size, group.sample);
-    double gy[kItems<kTeam>];
-    load_gradient(call, tile.begin, tile.group, group, gy);
-    uint64_t largest = 0;
+struct LargestGradients : Pass<kTeam, 2> {
+  template <int L>
+  __device__ static void run(const Call& call, const Workspace<V>& workspace) {
+    const Team<L> team;
+    workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+      const TileShape<V, L> its(team, call, workspace, tile, number);
+      Sorted<kItems<L>, V> group;
+      group.n = its.n;
+      group.rank0 = its.rank0;
+      load_ranks(workspace.sorting.samples + tile.place(), its.rank0, tile.size, group.sample);
+      double gy[kItems<L>];
+      load_gradient(call, tile.begin, tile.group, group, gy);
+      uint64_t largest = 0;
 #pragma unroll
-    for (int i = 0; i < kItems<kTeam>; ++i) {
-      group.x[i] = static_cast<V>(gy[i]);
-      largest = Larger()(largest, magnitude(gy[i]));
-    }
-    store_ranks(gradients_by_rank(workspace, tile), its.rank0, tile.size, group.x);
-    largest = team.parts(largest, uint64_t{0}, Larger()).all;
-    if (team.thread == 0) workspace.largest[number] = largest;
-  });
-}
+      for (int i = 0; i < kItems<L>; ++i) {
+        group.x[i] = static_cast<V>(gy[i]);
+        largest = Larger()(largest, magnitude(gy[i]));
+      }
+      store_ranks(gradients_by_rank(workspace, tile), its.rank0, tile.size, group.x);
+      largest = team.parts(largest, uint64_t{0}, Larger()).all;
+      if (team.thread == 0) workspace.largest[number] = largest;
+    });
+  }
+};
 
 // The largest of a tile becomes that of its group.
 template <class V>
-__global__ void __launch_bounds__(kJoiners, 4) join_largest(Workspace<V> workspace) {
-  const Team<kJoiners> team;
-  workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t) {
-    if (tile.first > 0) return;
-    uint64_t* of_tiles = workspace.largest + tile.slot;
-    uint64_t largest = 0;
-    for (uint32_t t = team.thread; t < tile.tiles(); t += kJoiners) largest = Larger()(largest, of_tiles[t]);
-    largest = team.parts(largest, uint64_t{0}, Larger()).all;
-    for (uint32_t t = team.thread; t < tile.tiles(); t += kJoiners) of_tiles[t] = largest;
-  });
-}
+struct JoinLargest : Pass<kJoiners, 4> {
+  template <int L>
+  __device__ static void run(const Workspace<V>& workspace) {
+    const Team<L> team;
+    workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t) {
+      if (tile.first > 0) return;
+      uint64_t* of_tiles = workspace.largest + tile.slot;
+      uint64_t largest = 0;
+      for (uint32_t t = team.thread; t < tile.tiles(); t += L) largest = Larger()(largest, of_tiles[t]);
+      largest = team.parts(largest, uint64_t{0}, Larger()).all;
+      for (uint32_t t = team.thread; t < tile.tiles(); t += L) of_tiles[t] = largest;
+    });
+  }
+};
 
 // Pairs of a tile's sums: of the tiles before it and of those after it.
 template <class V>
@@ -444,117 +473,123 @@ __device__ inline Pair* pairs_of_sums(const Workspace<V>& workspace, int64_t til
 }
 
 template <class V>
-__global__ void __launch_bounds__(kTeam, 2) sum_gradients(Call call, Workspace<V> workspace) {
-  const Team<kTeam> team;
-  workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
-    const TileShape<V> its(team, call, workspace, tile, number);
-    double gy[kItems<kTeam>];
-    load_gradient_by_rank(workspace, tile, its, gy);
-    const Cuts cuts = cuts_for(workspace.largest[number], its.n);
-    Pair piece[kItems<kTeam>];
+struct SumGradients : Pass<kTeam, 2> {
+  template <int L>
+  __device__ static void run(const Call& call, const Workspace<V>& workspace) {
+    const Team<L> team;
+    workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+      const TileShape<V, L> its(team, call, workspace, tile, number);
+      double gy[kItems<L>];
+      load_gradient_by_rank(workspace, tile, its, gy);
+      const Cuts cuts = cuts_for(workspace.largest[number], its.n);
+      Pair piece[kItems<L>];
 #pragma unroll
-    for (int i = 0; i < kItems<kTeam>; ++i) piece[i] = cut(gy[i], cuts);
-    const Tree<kItems<kTeam>, Pair, Add> tree(piece);
-    const Pair all = team.parts(tree.all(), Pair{0, 0}, Add()).all;
-    if (team.thread < 2) pairs_of_sums(workspace, number)[team.thread] = all;
-  });
-}
+      for (int i = 0; i < kItems<L>; ++i) piece[i] = cut(gy[i], cuts);
+      const Tree<kItems<L>, Pair, Add> tree(piece);
+      const Pair all = team.parts(tree.all(), Pair{0, 0}, Add()).all;
+      if (team.thread < 2) pairs_of_sums(workspace, number)[team.thread] = all;
+    });
+  }
+};
 
 // The sums of a tile become those of the tiles before it and of those after it.
 template <class V>
-__global__ void __launch_bounds__(kJoiners, 4) join_gradients(Workspace<V> workspace) {
-  const Team<kJoiners> team;
-  workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t) {
-    if (tile.first > 0) return;
-    const auto at = [&](int which) {
-      return [&, which](int64_t t) -> Pair& { return pairs_of_sums(workspace, t)[which]; };
-    };
-    put_what_is_before(team, tile, Pair{0, 0}, Add(), at(0));
-    put_what_is_after(team, tile, Pair{0, 0}, Add(), at(1));
-  });
-}
+struct JoinGradients : Pass<kJoiners, 4> {
+  template <int L>
+  __device__ static void run(const Workspace<V>& workspace) {
+    const Team<L> team;
+    workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t) {
+      if (tile.first > 0) return;
+      const auto at = [&](int which) {
+        return [&, which](int64_t t) -> Pair& { return pairs_of_sums(workspace, t)[which]; };
+      };
+      put_what_is_before(team, tile, Pair{0, 0}, Add(), at(0));
+      put_what_is_after(team, tile, Pair{0, 0}, Add(), at(1));
+    });
+  }
+};
 
 // h by rank, and what the top rank's gradient is besides.
 template <class V>
-__global__ void __launch_bounds__(kTeam, 1) scan_gradients(Call call, Workspace<V> workspace) {
-  const Team<kTeam> team;
-  workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
-    const TileShape<V> its(team, call, workspace, tile, number);
-    double gy[kItems<kTeam>], h[kItems<kTeam>];
-    load_gradient_by_rank(workspace, tile, its, gy);
-    double* w = reinterpret_cast<double*>(dynamic_shared());
-    set_weights<kItems<kTeam>>(team, its.shape, its.rank0, workspace.products[number], w);
-    const Coefficients<double> c(its.shape, w);
-    const Cuts cuts = cuts_for(workspace.largest[number], its.n);
-    const Pair* sums = pairs_of_sums(workspace, number);
-    const double total = scan_gradient(team, c, its.rank0, gy, cuts, BeyondGradient{sums[0], sums[1]}, h);
-    store_ranks(workspace.h + tile.place(), its.rank0, its.n, h);
-    if (team.thread == 0) workspace.ends[number] = c.top != 0 ? -(c.top * total) : 0.0;
-  });
-}
+struct ScanGradients : Pass<kTeam, 1> {
+  template <int>
+  static constexpr size_t kShared = sizeof(double) * kTile;
+
+  template <int L>
+  __device__ static void run(const Call& call, const Workspace<V>& workspace) {
+    const Team<L> team;
+    workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+      const TileShape<V, L> its(team, call, workspace, tile, number);
+      double gy[kItems<L>], h[kItems<L>];
+      load_gradient_by_rank(workspace, tile, its, gy);
+      double* w = reinterpret_cast<double*>(dynamic_shared());
+      set_weights<kItems<L>>(team, its.shape, its.rank0, workspace.products[number], w);
+      const Coefficients<double> c(its.shape, w);
+      const Cuts cuts = cuts_for(workspace.largest[number], its.n);
+      const Pair* sums = pairs_of_sums(workspace, number);
+      const double total = scan_gradient(team, c, its.rank0, gy, cuts, BeyondGradient{sums[0], sums[1]}, h);
+      store_ranks(workspace.h + tile.place(), its.rank0, its.n, h);
+      if (team.thread == 0) workspace.ends[number] = c.top != 0 ? -(c.top * total) : 0.0;
+    });
+  }
+};
 
 template <class V>
-__global__ void __launch_bounds__(kTeam, 2) finish_gradients(Call call, Workspace<V> workspace) {
-  const Team<kTeam> team;
-  workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
-    const TileRanks<V> ranks(team, call, workspace, tile, number);
-    const double* h = workspace.h + tile.place();
-    const uint32_t n = ranks.group.n, rank0 = ranks.group.rank0;
-    uint32_t first[kItems<kTeam>], last[kItems<kTeam>];
-    find_ties(team, ranks.group.tied, rank0, n, first, last);
-    // Where equal rewards began before the tile, and where those end that go on behind it.
-    const uint32_t begin = tie_with_before(team, ranks.keys, ranks.first, ranks.end).begin;
-    uint32_t end = ranks.end;
-    if (end < n && end > 0 && ranks.keys[end - 1] == ranks.keys[end]) {
-      end = found_by_a_warp(
-          team, [&] { return first_not_below(ranks.keys, ranks.end, n, KeyOf<V>(ranks.keys[ranks.end] + 1)); });
-    }
-    uint32_t sample[kItems<kTeam>];
-    load_ranks(workspace.sorting.samples + tile.place(), rank0, tile.size, sample);
-#pragma unroll
-    for (int i = 0; i < kItems<kTeam>; ++i) {
-      const uint32_t rank = rank0 + i;
-      if (rank >= tile.size) break;
-      double gx = 0;
-      if (rank < n && ranks.shape.k > 0) {
-        const uint32_t low = first[i] < ranks.first ? begin : first[i],
-                       behind = last[i] < ranks.end ? last[i] + 1 : end;
-        gx = h[low] - (behind < n ? h[behind] : workspace.ends[number]);
-        if (behind - low > 1) gx /= static_cast<double>(behind - low);
+struct FinishGradients : Pass<kTeam, 2> {
+  template <int L>
+  __device__ static void run(const Call& call, const Workspace<V>& workspace) {
+    const Team<L> team;
+    workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+      const TileRanks<V, L> ranks(team, call, workspace, tile, number);
+      const double* h = workspace.h + tile.place();
+      const uint32_t n = ranks.group.n, rank0 = ranks.group.rank0;
+      uint32_t first[kItems<L>], last[kItems<L>];
+      find_ties(team, ranks.group.tied, rank0, n, first, last);
+      // Where equal rewards began before the tile, and where those end that go on behind it.
+      const uint32_t begin = tie_with_before(team, ranks.keys, ranks.first, ranks.end).begin;
+      uint32_t end = ranks.end;
+      if (end < n && end > 0 && ranks.keys[end - 1] == ranks.keys[end]) {
+        end = found_by_a_warp(
+            team, [&] { return first_not_below(ranks.keys, ranks.end, n, KeyOf<V>(ranks.keys[ranks.end] + 1)); });
       }
-      store_element(call.out, call.batch.dtype, tile.begin + sample[i], static_cast<V>(gx));
-    }
-  });
-}
-
-// Enqueues all of it.
-template <class V, bool usual>
-cudaError_t large_groups(const Call& call, uint32_t smallest, void* memory, Stream stream) {
-  Workspace<V> workspace;
-  lay_out(call, smallest, static_cast<char*>(memory), workspace);
-  const Batch& batch = call.batch;
-  const int64_t tiles = most_tiles(batch, smallest);
-  cudaError_t error = list(batch, smallest, workspace.tiles, stream);
-  const auto pass = [&](auto enqueue) {
-    if (error == cudaSuccess) error = enqueue();
-  };
-  pass([&] { return sort_groups(batch, workspace.tiles, tiles, workspace.sorting, stream); });
-  pass([&] { return launch<multiply_tiles<V>>(tiles, kTeam, 0, stream, call, workspace); });
-  pass([&] { return launch<join_products<V>>(tiles, kJoiners, 0, stream, workspace); });
-  if (call.op == Op::backward) {
-    pass([&] { return launch<largest_gradients<V>>(tiles, kTeam, 0, stream, call, workspace); });
-    pass([&] { return launch<join_largest<V>>(tiles, kJoiners, 0, stream, workspace); });
-    pass([&] { return launch<sum_gradients<V>>(tiles, kTeam, 0, stream, call, workspace); });
-    pass([&] { return launch<join_gradients<V>>(tiles, kJoiners, 0, stream, workspace); });
-    pass([&] { return launch<scan_gradients<V>>(tiles, kTeam, sizeof(double) * kTile, stream, call, workspace); });
-    pass([&] { return launch<finish_gradients<V>>(tiles, kTeam, 0, stream, call, workspace); });
-  } else {
-    constexpr int L = usual ? kUsualTeam : kTeam;
-    pass([&] { return launch<sum_tiles<V, usual>>(tiles, L, sizeof(V) * kTile, stream, call, workspace); });
-    pass([&] { return launch<join_sums<V>>(tiles, kJoiners, 0, stream, workspace); });
-    pass([&] { return launch<finish_tiles<V, usual>>(tiles, L, FinishMemory<V>::all, stream, call, workspace); });
+      uint32_t sample[kItems<L>];
+      load_ranks(workspace.sorting.samples + tile.place(), rank0, tile.size, sample);
+#pragma unroll
+      for (int i = 0; i < kItems<L>; ++i) {
+        const uint32_t rank = rank0 + i;
+        if (rank >= tile.size) break;
+        double gx = 0;
+        if (rank < n && ranks.shape.k > 0) {
+          const uint32_t low = first[i] < ranks.first ? begin : first[i],
+                         behind = last[i] < ranks.end ? last[i] + 1 : end;
+          gx = h[low] - (behind < n ? h[behind] : workspace.ends[number]);
+          if (behind - low > 1) gx /= static_cast<double>(behind - low);
+        }
+        store_element(call.out, call.batch.dtype, tile.begin + sample[i], static_cast<V>(gx));
+      }
+    });
   }
-  return error;
+};
+
+// All of it but the listing of the tiles. `gradients`: is it Op::backward?
+#pragma nv_exec_check_disable
+template <class V, bool usual, bool gradients, class Way>
+__host__ __device__ void sort_and_weigh(const Call& call, const Workspace<V>& workspace, bool placed, Way& way) {
+  sort_groups(call.batch, workspace.tiles, workspace.sorting, placed, way);
+  way.template pass<MultiplyTiles<V>>(call, workspace);
+  way.template pass<JoinProducts<V>>(workspace);
+  if constexpr (gradients) {
+    way.template pass<LargestGradients<V>>(call, workspace);
+    way.template pass<JoinLargest<V>>(workspace);
+    way.template pass<SumGradients<V>>(call, workspace);
+    way.template pass<JoinGradients<V>>(workspace);
+    way.template pass<ScanGradients<V>>(call, workspace);
+    way.template pass<FinishGradients<V>>(call, workspace);
+  } else {
+    way.template pass<SumTiles<V, usual>>(call, workspace);
+    way.template pass<JoinSums<V>>(workspace);
+    way.template pass<FinishTiles<V, usual>>(call, workspace);
+  }
 }
 
 }  // namespace pkpo::cuda

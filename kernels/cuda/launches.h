@@ -44,8 +44,12 @@ int64_t ragged_room(const Call& call);
 
 // Groups of `smallest` to `room` samples, room <= 4096, or 8192 where a thread has 16.
 cudaError_t run_block(const Call& call, int64_t room, uint32_t smallest, Stream stream);
+// Does the device hold blocks of that room for so many groups at once?
+cudaError_t fit_in_blocks(const Call& call, int64_t room, int64_t groups, bool* fit);
 
-// Groups of `smallest` samples and more.
+// Groups of `smallest` samples and more: in one launch where groups differ in size and have few samples in all, which
+// says whether it is so; in a launch for every pass.
+cudaError_t run_large_at_once(const Call& call, uint32_t smallest, void* workspace, Stream stream, bool* is_done);
 cudaError_t run_large(const Call& call, uint32_t smallest, void* workspace, Stream stream);
 size_t large_workspace(const Call& call, uint32_t smallest);
 

@@ -5,26 +5,24 @@
 // of up to 32 tiles it sums the counts itself, else passes of their own do.
 //
 // Cost, float32: four passes, each of which reads a key of 4 bytes to count it, and reads and writes the key and the
-// sample's number, 20 bytes; the first reads the reward alone, 16. No block waits for another.
+// sample's number, 20 bytes; the first reads the reward alone, 16. In a pass no block waits for another.
 #pragma once
 
-#include <utility>
-
 #include "cuda/coefficients.cuh"
+#include "cuda/passes.cuh"
 #include "cuda/rows.cuh"
 #include "cuda/tiles.cuh"
 
 namespace pkpo::cuda {
 
 constexpr int kDigitBits = 8, kDigits = 1 << kDigitBits;
-constexpr int kSorters = kDigits;  // threads of a block, one a digit
-constexpr int kSorterWarps = kSorters / kWarp, kSorterItems = kTile / kSorters;
+constexpr int kSorters = kDigits;  // threads of a block that sorts, one a digit at least
 
 template <class V>
 using KeyOf = decltype(key_of(V()));
 
 // The bits below this one are the same in all keys of one sign, so that they order nothing.
-inline uint32_t first_bit(DType dtype) {
+__host__ __device__ inline uint32_t first_bit(DType dtype) {
   switch (dtype) {
     case DType::bfloat16:
     case DType::boolean:
@@ -47,6 +45,9 @@ struct Sorting {
   uint32_t *samples, *samples_to;
   uint32_t* counts;  // a digit of a tile each; once placed, where in the group that digit of the tile goes
   uint32_t* sums;    // a digit of a chunk each, in the row of the chunk's first tile
+
+  // The way back.
+  __host__ __device__ Sorting turned() const { return {keys_to, keys, samples_to, samples, counts, sums}; }
 };
 
 template <class Key>
@@ -86,42 +87,52 @@ __device__ inline void load_keys(const Batch& batch, int64_t at, int step, int l
   }
 }
 
+// Has a thread a digit of its own?
+template <int L>
+__device__ inline bool has_digit(int thread) {
+  return L == kDigits || thread < kDigits;
+}
+
 template <class V, bool first>
-__global__ void __launch_bounds__(kSorters) count_digits(Batch batch, Tiles tiles, Sorting<V> sorting, uint32_t shift) {
-  using Key = KeyOf<V>;
-  __shared__ uint32_t counts[kDigits];
-  const int thread = static_cast<int>(threadIdx.x);
-  tiles.for_each([&](const Tile& tile, int64_t number) {
-    counts[thread] = 0;
-    __syncthreads();
-    const int size = static_cast<int>(tile.samples());
-    if constexpr (first) {
-      Key key[kSorterItems];
-      load_keys<kSorterItems, V>(batch, tile.begin + tile.first + thread, kSorters, size - thread, key);
+struct CountDigits : Pass<kSorters> {
+  template <int L>
+  __device__ static void run(const Batch& batch, const Tiles& tiles, const Sorting<V>& sorting, uint32_t shift) {
+    using Key = KeyOf<V>;
+    constexpr int I = kTile / L;
+    __shared__ uint32_t counts[kDigits];
+    const int thread = static_cast<int>(threadIdx.x);
+    tiles.for_each([&](const Tile& tile, int64_t number) {
+      if (has_digit<L>(thread)) counts[thread] = 0;
+      __syncthreads();
+      const int size = static_cast<int>(tile.samples());
+      if constexpr (first) {
+        Key key[I];
+        load_keys<I, V>(batch, tile.begin + tile.first + thread, L, size - thread, key);
 #pragma unroll
-      for (int i = 0; i < kSorterItems; ++i) {
-        if (i * kSorters < size - thread) atomicAdd(&counts[digit_of(key[i], shift)], 1u);
-      }
-    } else {
-      using Keys = Piece<Key>;
-      constexpr int kPieces = kSorterItems / Keys::kItems;
-      const Key* keys = sorting.keys + tile.place() + tile.first;
-      if (size == kTile) {
-        Keys piece[kPieces];
-#pragma unroll
-        for (int i = 0; i < kPieces; ++i) piece[i] = reinterpret_cast<const Keys*>(keys)[i * kSorters + thread];
-#pragma unroll
-        for (int i = 0; i < kSorterItems; ++i) {
-          atomicAdd(&counts[digit_of(piece[i / Keys::kItems].item[i % Keys::kItems], shift)], 1u);
+        for (int i = 0; i < I; ++i) {
+          if (i * L < size - thread) atomicAdd(&counts[digit_of(key[i], shift)], 1u);
         }
       } else {
-        for (int i = thread; i < size; i += kSorters) atomicAdd(&counts[digit_of(keys[i], shift)], 1u);
+        using Keys = Piece<Key>;
+        constexpr int kPieces = I / Keys::kItems;
+        const Key* keys = sorting.keys + tile.place() + tile.first;
+        if (size == kTile) {
+          Keys piece[kPieces];
+#pragma unroll
+          for (int i = 0; i < kPieces; ++i) piece[i] = reinterpret_cast<const Keys*>(keys)[i * L + thread];
+#pragma unroll
+          for (int i = 0; i < I; ++i) {
+            atomicAdd(&counts[digit_of(piece[i / Keys::kItems].item[i % Keys::kItems], shift)], 1u);
+          }
+        } else {
+          for (int i = thread; i < size; i += L) atomicAdd(&counts[digit_of(keys[i], shift)], 1u);
+        }
       }
-    }
-    __syncthreads();
-    sorting.counts[number * kDigits + thread] = counts[thread];
-  });
-}
+      __syncthreads();
+      if (has_digit<L>(thread)) sorting.counts[number * kDigits + thread] = counts[thread];
+    });
+  }
+};
 
 // Calls body(row, count) for the rows of counts of a thread's digit, so many of them read at once.
 template <uint32_t kAtOnce, class Body>
@@ -143,40 +154,48 @@ __device__ inline uint32_t tiles_of_chunk(const Tile& first) {
 }
 
 template <class V>
-__global__ void __launch_bounds__(kSorters) sum_chunks(Tiles tiles, Sorting<V> sorting) {
-  tiles.for_each_chunk([&](const Tile& tile, int64_t number) {
-    const int64_t row = number * kDigits + threadIdx.x;
-    uint32_t sum = 0;
-    for_each_row<8>(sorting.counts + row, tiles_of_chunk(tile), kDigits,
-                    [&](uint32_t, uint32_t count) { sum += count; });
-    sorting.sums[row] = sum;
-  });
-}
+struct SumChunks : Pass<kSorters> {
+  template <int L>
+  __device__ static void run(const Tiles& tiles, const Sorting<V>& sorting) {
+    tiles.for_each_chunk([&](const Tile& tile, int64_t number) {
+      const bool has_one = has_digit<L>(static_cast<int>(threadIdx.x));
+      const int64_t row = number * kDigits + threadIdx.x;
+      uint32_t sum = 0;
+      for_each_row<8>(sorting.counts + row, has_one ? tiles_of_chunk(tile) : 0, kDigits,
+                      [&](uint32_t, uint32_t count) { sum += count; });
+      if (has_one) sorting.sums[row] = sum;
+    });
+  }
+};
 
 // Counts become places: in a chunk from what was summed for those before it.
 template <class V>
-__global__ void __launch_bounds__(kSorters) place_digits(Tiles tiles, Sorting<V> sorting) {
-  const Team<kSorters> team;
-  tiles.for_each_chunk([&](const Tile& tile, int64_t number) {
-    uint32_t* counts = sorting.counts + number * kDigits + team.thread;
-    const uint32_t chunks = (tile.tiles() - 1) / kChunk + 1, own = tile.first / kTile / kChunk;
-    uint32_t all = 0, before = 0;  // of this digit
-    if (chunks == 1) {
-      for_each_row<8>(counts, tile.tiles(), kDigits, [&](uint32_t, uint32_t count) { all += count; });
-    } else {
-      for_each_row<8>(sorting.sums + tile.slot * kDigits + team.thread, chunks, int64_t{kDigits} * kChunk,
-                      [&](uint32_t chunk, uint32_t sum) {
-                        all += sum;
-                        before += chunk < own ? sum : 0;
-                      });
-    }
-    uint32_t place = team.parts(all, 0u, Add()).before + before;
-    for_each_row<8>(counts, tiles_of_chunk(tile), kDigits, [&](uint32_t row, uint32_t count) {
-      counts[row * kDigits] = place;
-      place += count;
+struct PlaceDigits : Pass<kSorters> {
+  template <int L>
+  __device__ static void run(const Tiles& tiles, const Sorting<V>& sorting) {
+    const Team<L> team;
+    tiles.for_each_chunk([&](const Tile& tile, int64_t number) {
+      uint32_t* counts = sorting.counts + number * kDigits + team.thread;
+      const uint32_t chunks = (tile.tiles() - 1) / kChunk + 1, own = tile.first / kTile / kChunk;
+      const bool has_one = has_digit<L>(team.thread);
+      uint32_t all = 0, before = 0;  // of this digit
+      if (chunks == 1) {
+        for_each_row<8>(counts, has_one ? tile.tiles() : 0, kDigits, [&](uint32_t, uint32_t count) { all += count; });
+      } else {
+        for_each_row<8>(sorting.sums + tile.slot * kDigits + team.thread, has_one ? chunks : 0,
+                        int64_t{kDigits} * kChunk, [&](uint32_t chunk, uint32_t sum) {
+                          all += sum;
+                          before += chunk < own ? sum : 0;
+                        });
+      }
+      uint32_t place = team.parts(all, 0u, Add()).before + before;
+      for_each_row<8>(counts, has_one ? tiles_of_chunk(tile) : 0, kDigits, [&](uint32_t row, uint32_t count) {
+        counts[row * kDigits] = place;
+        place += count;
+      });
     });
-  });
-}
+  }
+};
 
 // The lanes of a warp that have the digit of this one.
 __device__ inline uint32_t lanes_with(uint32_t digit) {
@@ -186,137 +205,146 @@ __device__ inline uint32_t lanes_with(uint32_t digit) {
   return lanes;
 }
 
-template <class V>
+template <class V, int L>
 struct ScatterMemory {
   KeyOf<V> keys[kTile];  // in the order of their digits
   uint32_t samples[kTile];
-  uint32_t counts[kSorterWarps][kDigits];  // of a warp; then where its samples of the digit begin in the tile
-  uint32_t places[kDigits];                // where the tile's of a digit go; then from its order to the group's
-  uint32_t totals[kDigits];                // of the group
+  uint32_t counts[L / kWarp][kDigits];  // of a warp; then where its samples of the digit begin in the tile
+  uint32_t places[kDigits];             // where the tile's of a digit go; then from its order to the group's
+  uint32_t totals[kDigits];             // of the group
 };
 
 template <class V, bool first>
-__global__ void __launch_bounds__(kSorters, sizeof(V) == 4 ? 4 : 2)
-    scatter_digits(Batch batch, Tiles tiles, Sorting<V> sorting, uint32_t shift, bool placed) {
-  using Key = KeyOf<V>;
-  ScatterMemory<V>& memory = *reinterpret_cast<ScatterMemory<V>*>(dynamic_shared());
-  const Team<kSorters> team;
-  tiles.for_each([&](const Tile& tile, int64_t number) {
-    // Computed for every tile: kept, they would take registers.
-    const int thread = static_cast<int>(computed_here(team.thread)), lane = thread % kWarp, warp = thread / kWarp;
-    const uint32_t below = (1u << lane) - 1, above = ~below << 1;  // lanes
-    uint32_t* counts = memory.counts[warp];
-    const int size = static_cast<int>(tile.samples());
-    // A warp has its samples one after another, for the passes must be stable. What is missing comes behind the rest.
-    const int at = warp * kWarp * kSorterItems + lane, limit = size - at;
-    Key key[kSorterItems];
-    if constexpr (first) {
-      load_keys<kSorterItems, V>(batch, tile.begin + tile.first + at, kWarp, limit, key);
-    } else {
-      bring_ahead<kSorters>(sorting.samples + tile.place() + tile.first, size, team.thread, memory.samples);
-      const Key* keys = sorting.keys + tile.place() + tile.first + at;
+struct ScatterDigits : Pass<kSorters, sizeof(V) == 4 ? 4 : 2> {
+  template <int L>
+  static constexpr size_t kShared = sizeof(ScatterMemory<V, L>);
+
+  template <int L>
+  __device__ static void run(const Batch& batch, const Tiles& tiles, const Sorting<V>& sorting, uint32_t shift,
+                             bool placed) {
+    using Key = KeyOf<V>;
+    using Memory = ScatterMemory<V, L>;
+    constexpr int I = kTile / L;
+    Memory& memory = *reinterpret_cast<Memory*>(dynamic_shared());
+    const Team<L> team;
+    tiles.for_each([&](const Tile& tile, int64_t number) {
+      // Computed for every tile: kept, they would take registers.
+      const int thread = static_cast<int>(computed_here(team.thread)), lane = thread % kWarp, warp = thread / kWarp;
+      const uint32_t below = (1u << lane) - 1, above = ~below << 1;  // lanes
+      uint32_t* counts = memory.counts[warp];
+      const int size = static_cast<int>(tile.samples());
+      // A warp has its samples one after another, for the passes must be stable. What is missing comes behind the rest.
+      const int at = warp * kWarp * I + lane, limit = size - at;
+      Key key[I];
+      if constexpr (first) {
+        load_keys<I, V>(batch, tile.begin + tile.first + at, kWarp, limit, key);
+      } else {
+        bring_ahead<L>(sorting.samples + tile.place() + tile.first, size, team.thread, memory.samples);
+        const Key* keys = sorting.keys + tile.place() + tile.first + at;
 #pragma unroll
-      for (int i = 0; i < kSorterItems; ++i) key[i] = i * kWarp < limit ? keys[i * kWarp] : ~Key(0);
-    }
-    // Asked for with the keys, not when it is needed; it waits where registers are not taken.
-    if (placed) {
-      memory.places[team.thread] = sorting.counts[number * kDigits + team.thread];
-    } else {
-      uint32_t all = 0, place = 0;
-      for_each_row<4>(sorting.counts + tile.slot * kDigits + team.thread, tile.tiles(), kDigits,
-                      [&](uint32_t row, uint32_t count) {
-                        all += count;
-                        place += tile.slot + row < number ? count : 0;
-                      });
-      memory.places[team.thread] = place;
-      memory.totals[team.thread] = all;
-    }
+        for (int i = 0; i < I; ++i) key[i] = i * kWarp < limit ? keys[i * kWarp] : ~Key(0);
+      }
+      // Asked for with the keys, not when it is needed; it waits where registers are not taken.
+      const bool has_one = has_digit<L>(thread);
+      if (placed) {
+        if (has_one) memory.places[team.thread] = sorting.counts[number * kDigits + team.thread];
+      } else if (has_one) {
+        uint32_t all = 0, place = 0;
+        for_each_row<4>(sorting.counts + tile.slot * kDigits + team.thread, tile.tiles(), kDigits,
+                        [&](uint32_t row, uint32_t count) {
+                          all += count;
+                          place += tile.slot + row < number ? count : 0;
+                        });
+        memory.places[team.thread] = place;
+        memory.totals[team.thread] = all;
+      }
 #pragma unroll
-    for (int i = 0; i < kDigits / kWarp; ++i) counts[i * kWarp + lane] = 0;
-    __syncwarp();
-    uint32_t ranks[kSorterItems / 2] = {};  // among the warp's samples of the digit, 16 bits each
-#pragma unroll
-    for (int i = 0; i < kSorterItems; ++i) {
-      const uint32_t digit = digit_of(key[i], shift), lanes = lanes_with(digit);
-      const uint32_t rank = counts[digit] + __popc(lanes & below);
+      for (int i = 0; i < kDigits / kWarp; ++i) counts[i * kWarp + lane] = 0;
       __syncwarp();
-      if (!(lanes & above)) counts[digit] = rank + 1;
-      ranks[i / 2] |= rank << i % 2 * 16;
-      __syncwarp();
-    }
-    const auto rank_of = [&](int i) { return ranks[i / 2] >> i % 2 * 16 & 0xffffu; };
-    if constexpr (!first) wait_for_copies();
-    __syncthreads();
-    uint32_t own = 0;
+      uint32_t ranks[I / 2] = {};  // among the warp's samples of the digit, 16 bits each
 #pragma unroll
-    for (int w = 0; w < kSorterWarps; ++w) own += memory.counts[w][team.thread];
-    uint32_t begin = team.parts(own, 0u, Add()).before;
-    uint32_t place = memory.places[team.thread];
-    if (!placed) place += team.parts(memory.totals[team.thread], 0u, Add()).before;
-    memory.places[team.thread] = place - begin;
+      for (int i = 0; i < I; ++i) {
+        const uint32_t digit = digit_of(key[i], shift), lanes = lanes_with(digit);
+        const uint32_t rank = counts[digit] + __popc(lanes & below);
+        __syncwarp();
+        if (!(lanes & above)) counts[digit] = rank + 1;
+        ranks[i / 2] |= rank << i % 2 * 16;
+        __syncwarp();
+      }
+      const auto rank_of = [&](int i) { return ranks[i / 2] >> i % 2 * 16 & 0xffffu; };
+      if constexpr (!first) wait_for_copies();
+      __syncthreads();
+      uint32_t own = 0;
 #pragma unroll
-    for (int w = 0; w < kSorterWarps; ++w) {
-      const uint32_t count = memory.counts[w][team.thread];
-      memory.counts[w][team.thread] = begin;
-      begin += count;
-    }
-    __syncthreads();
-    uint32_t sample[kSorterItems];
+      for (int w = 0; w < L / kWarp; ++w) own += has_one ? memory.counts[w][team.thread] : 0;
+      uint32_t begin = team.parts(own, 0u, Add()).before, of_group = 0;
+      if (!placed) of_group = team.parts(has_one ? memory.totals[team.thread] : 0u, 0u, Add()).before;
+      if (has_one) {
+        memory.places[team.thread] += of_group - begin;
 #pragma unroll
-    for (int i = 0; i < kSorterItems; ++i) {
-      ranks[i / 2] += counts[digit_of(key[i], shift)] << i % 2 * 16;  // now in the tile
-      memory.keys[rank_of(i)] = key[i];
-      sample[i] = first ? tile.first + at + i * kWarp : memory.samples[at + i * kWarp];
-    }
-    if constexpr (!first) __syncthreads();
+        for (int w = 0; w < L / kWarp; ++w) {
+          const uint32_t count = memory.counts[w][team.thread];
+          memory.counts[w][team.thread] = begin;
+          begin += count;
+        }
+      }
+      __syncthreads();
+      uint32_t sample[I];
 #pragma unroll
-    for (int i = 0; i < kSorterItems; ++i) memory.samples[rank_of(i)] = sample[i];
-    __syncthreads();
-    Key* keys_to = sorting.keys_to + tile.place();
-    uint32_t* samples_to = sorting.samples_to + tile.place();
+      for (int i = 0; i < I; ++i) {
+        ranks[i / 2] += counts[digit_of(key[i], shift)] << i % 2 * 16;  // now in the tile
+        memory.keys[rank_of(i)] = key[i];
+        sample[i] = first ? tile.first + at + i * kWarp : memory.samples[at + i * kWarp];
+      }
+      if constexpr (!first) __syncthreads();
 #pragma unroll
-    for (int i = 0; i < kSorterItems; ++i) {
-      const int from = i * kSorters + team.thread;
-      if (from >= size) break;
-      const Key its_key = memory.keys[from];
-      const uint32_t to = memory.places[digit_of(its_key, shift)] + from;
-      keys_to[to] = its_key;
-      samples_to[to] = memory.samples[from];
-    }
-    __syncthreads();
-  });
+      for (int i = 0; i < I; ++i) memory.samples[rank_of(i)] = sample[i];
+      __syncthreads();
+      Key* keys_to = sorting.keys_to + tile.place();
+      uint32_t* samples_to = sorting.samples_to + tile.place();
+#pragma unroll
+      for (int i = 0; i < I; ++i) {
+        const int from = i * L + team.thread;
+        if (from >= size) break;
+        const Key its_key = memory.keys[from];
+        const uint32_t to = memory.places[digit_of(its_key, shift)] + from;
+        keys_to[to] = its_key;
+        samples_to[to] = memory.samples[from];
+      }
+      __syncthreads();
+    });
+  }
+};
+
+// Are counts summed up to places in passes of their own?
+inline bool placed_apart(const Batch& batch) {
+  return (batch.offsets.data ? batch.samples : batch.width) > int64_t{kChunk} * kTile;
 }
 
-// Enqueues the sort; afterwards `sorting.keys` and `.samples` are sorted, and what they go to is free.
-template <class V>
-cudaError_t sort_groups(const Batch& batch, const Tiles& tiles, int64_t tile_count, Sorting<V>& sorting,
-                        Stream stream) {
-  const uint64_t longest = static_cast<uint64_t>(batch.offsets.data ? batch.samples : batch.width);
-  const bool placed = longest > uint64_t{kChunk} * kTile;
-  const uint32_t begin = first_bit(batch.dtype);
-  cudaError_t error = cudaSuccess;
-  const auto enqueue = [&]<auto kernel>(size_t shared, const auto&... arguments) {
-    if (error == cudaSuccess) error = launch<kernel>(tile_count, kSorters, shared, stream, arguments...);
-  };
-  for (uint32_t shift = begin; shift < 8 * sizeof(V); shift += kDigitBits) {
-    const auto pass = [&]<bool first>() {
-      enqueue.template operator()<count_digits<V, first>>(0, batch, tiles, sorting, shift);
-      if (placed) {
-        enqueue.template operator()<sum_chunks<V>>(0, tiles, sorting);
-        enqueue.template operator()<place_digits<V>>(0, tiles, sorting);
-      }
-      enqueue.template operator()<scatter_digits<V, first>>(sizeof(ScatterMemory<V>), batch, tiles, sorting, shift,
-                                                            placed);
-    };
+// The passes of a sort; afterwards `keys` and `samples` are sorted, and what they went to is free.
+#pragma nv_exec_check_disable
+template <class V, class Way>
+__host__ __device__ void sort_groups(const Batch& batch, const Tiles& tiles, const Sorting<V>& sorting, bool placed,
+                                     Way& way) {
+  const uint32_t begin = first_bit(batch.dtype), end = 8 * sizeof(V);
+  for (uint32_t shift = begin; shift < end; shift += kDigitBits) {
+    // The last one goes to the keys; what is before the first does not matter, which reads rewards.
+    const Sorting<V> from = (end - shift) / kDigitBits % 2 == 1 ? sorting.turned() : sorting;
     if (shift == begin) {
-      pass.template operator()<true>();
+      way.template pass<CountDigits<V, true>>(batch, tiles, from, shift);
     } else {
-      pass.template operator()<false>();
+      way.template pass<CountDigits<V, false>>(batch, tiles, from, shift);
     }
-    std::swap(sorting.keys, sorting.keys_to);
-    std::swap(sorting.samples, sorting.samples_to);
+    if (placed) {
+      way.template pass<SumChunks<V>>(tiles, from);
+      way.template pass<PlaceDigits<V>>(tiles, from);
+    }
+    if (shift == begin) {
+      way.template pass<ScatterDigits<V, true>>(batch, tiles, from, shift, placed);
+    } else {
+      way.template pass<ScatterDigits<V, false>>(batch, tiles, from, shift, placed);
+    }
   }
-  return error;
 }
 
 }  // namespace pkpo::cuda

@@ -1,5 +1,6 @@
 // Which kernels a call needs. Where groups differ in size their sizes are known on the device alone: then there is a
-// launch for each kind that a batch of so many samples may have, and each leaves the others' groups alone.
+// launch for each kind that a batch of so many samples may have, and each leaves the others' groups alone. A batch of
+// training takes three: groups that share warps, groups that take a block, larger ones.
 
 #include <algorithm>
 #include <cstdio>
@@ -18,6 +19,21 @@ int64_t largest_group(const Batch& batch) { return batch.offsets.data ? batch.sa
 int64_t largest_small(const Call& call) { return is_light(call) ? 512 : 256; }
 int64_t smallest_block(const Call& call) { return is_light(call) ? 1024 : 512; }
 int64_t largest_block(const Call& call) { return is_light(call) ? 8192 : 4096; }
+
+// Groups of `smallest` to `most` samples, a block each. The room of a kernel is that of the groups it takes, but for a
+// factor of two; or all take the kernel of the largest, where so few groups may need one that each has a block at once.
+cudaError_t run_blocks(const Call& call, int64_t smallest, int64_t most, Stream stream) {
+  const Batch& batch = call.batch;
+  bool fit = true;
+  cudaError_t error = cudaSuccess;
+  if (batch.offsets.data) error = fit_in_blocks(call, most, batch.samples / smallest, &fit);
+  for (int64_t room = fit ? most : smallest_block(call); error == cudaSuccess && smallest <= most; room *= 2) {
+    if (room < smallest) continue;
+    error = run_block(call, room, static_cast<uint32_t>(smallest), stream);
+    smallest = room + 1;
+  }
+  return error;
+}
 
 }  // namespace
 
@@ -43,16 +59,16 @@ const char* run(const Call& call, void* workspace, void* stream_pointer) {
     error = run_quick(call, stream, &is_done);
     if (error == cudaSuccess && !is_done) error = is_tiny(call) ? run_tiny(call, stream) : run_small(call, stream);
   }
-  // The room of a block kernel is that of the groups it takes, but for a factor of two.
   const int64_t in_block = largest_block(call), most = std::min(largest, in_block);
-  if (ragged || largest <= in_block) {
-    for (int64_t size = ragged ? smallest_block(call) : most; error == cudaSuccess && done < most; size *= 2) {
-      if (size > done) error = run_block(call, size, static_cast<uint32_t>(done + 1), stream);
-      done = std::max(done, size);
-    }
+  if (error == cudaSuccess && done < most && (ragged || largest <= in_block)) {
+    error = run_blocks(call, done + 1, most, stream);
   }
-  if (error == cudaSuccess && largest > in_block)
-    error = run_large(call, static_cast<uint32_t>(in_block + 1), workspace, stream);
+  if (error == cudaSuccess && largest > in_block) {
+    const uint32_t smallest = static_cast<uint32_t>(in_block + 1);
+    bool is_done = false;
+    error = run_large_at_once(call, smallest, workspace, stream, &is_done);
+    if (error == cudaSuccess && !is_done) error = run_large(call, smallest, workspace, stream);
+  }
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 

@@ -316,11 +316,11 @@ __device__ inline void merge_on_shelf(const Shelf& shelf, uint32_t a, uint32_t b
   }
 }
 
-// Merges the sorted warps of a block. The shelf is free again afterwards.
+// Merges the sorted warps of a block, of which the first `size` samples are there. The shelf is free again afterwards.
 template <int L, int I, class Shelf, class Entry>
-__device__ inline void merge_warps(Entry (&e)[I], int thread, const Shelf& shelf) {
+__device__ inline void merge_warps(Entry (&e)[I], int thread, uint32_t size, const Shelf& shelf) {
 #pragma unroll 1
-  for (uint32_t run = kWarp * I; run < L * I; run *= 2) {
+  for (uint32_t run = kWarp * I; run < size; run *= 2) {
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < I; ++i) shelf.put(thread * I + i, e[i]);

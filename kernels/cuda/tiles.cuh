@@ -3,8 +3,6 @@
 // host.
 #pragma once
 
-#include <algorithm>
-
 #include "cuda/team.cuh"
 
 namespace pkpo::cuda {
@@ -12,7 +10,7 @@ namespace pkpo::cuda {
 constexpr int kTile = 4096;
 constexpr int kChunk = 32;        // tiles of a group whose digits are summed up together (radix.cuh)
 constexpr int kListers = 512;     // threads of a block that lists
-constexpr int kStretches = 2048;  // of groups, of which a warp lists the tiles
+constexpr int kStretches = 2048;  // of groups, of which a warp lists the tiles, at most
 
 struct Tile {
   int64_t group, begin;  // of the group
@@ -66,12 +64,21 @@ inline int64_t most_tiles(const Batch& batch, int64_t smallest) {
 // Places in the workspace that samples take, `place()` being what it is.
 inline int64_t most_places(const Batch& batch) { return batch.samples + batch.samples / kTile * 16 + 16; }
 
-// Calls body(extents, the first one's group) for the groups of a stretch; a lane's are kWarp apart.
+// Groups of a stretch, and how many stretches there are.
 constexpr int kExtents = 4;
+__host__ __device__ inline int64_t stretch_of(const Batch& batch) {
+  constexpr int64_t step = kExtents * kWarp;
+  return (batch.count - 1) / (kStretches * step) * step + step;
+}
+__host__ __device__ inline int stretches_of(const Batch& batch) {
+  return static_cast<int>((batch.count - 1) / stretch_of(batch) + 1);
+}
+
+// Calls body(extents, the first one's group) for the groups of a stretch; a lane's are kWarp apart.
 template <class Body>
 __device__ inline void for_each_extent(const Batch& batch, int stretch, Body body) {
   constexpr int64_t step = kExtents * kWarp;
-  const int64_t each = (batch.count - 1) / (kStretches * step) * step + step, end = (stretch + 1) * each;
+  const int64_t each = stretch_of(batch), end = (stretch + 1) * each;
   for (int64_t base = stretch * each; base < end && base < batch.count; base += step) {
     Extent extents[kExtents];
 #pragma unroll
@@ -85,15 +92,16 @@ __device__ inline void for_each_extent(const Batch& batch, int stretch, Body bod
 
 // Calls body(stretch) for the stretches of a warp.
 template <class Body>
-__device__ inline void for_each_stretch(Body body) {
+__device__ inline void for_each_stretch(const Batch& batch, Body body) {
   constexpr int warps = kListers / kWarp;
-  for (int s = blockIdx.x * warps + threadIdx.x / kWarp; s < kStretches; s += gridDim.x * warps) body(s);
+  const int stretches = stretches_of(batch);
+  for (int s = blockIdx.x * warps + threadIdx.x / kWarp; s < stretches; s += gridDim.x * warps) body(s);
 }
 
 // The largest end of a group of `smallest` samples and more in each stretch of the grid's.
 __device__ inline void find_ends_of_stretches(const Batch& batch, uint32_t smallest, const Tiles& tiles) {
   if (blockIdx.x == 0 && threadIdx.x == 0) *tiles.count = *tiles.chunk_count = 0;
-  for_each_stretch([&](int stretch) {
+  for_each_stretch(batch, [&](int stretch) {
     uint64_t last = 0;
     for_each_extent(batch, stretch, [&](const Extent(&extents)[kExtents], int64_t) {
 #pragma unroll
@@ -106,24 +114,16 @@ __device__ inline void find_ends_of_stretches(const Batch& batch, uint32_t small
     if (threadIdx.x % kWarp == 0) tiles.ends[stretch] = last;
   });
 }
-static __global__ void __launch_bounds__(kListers, 1) find_ends(Batch batch, uint32_t smallest, Tiles tiles) {
-  find_ends_of_stretches(batch, smallest, tiles);
-}
-
 __device__ inline int64_t add_to(int64_t* counter, uint64_t by) {
   return static_cast<int64_t>(atomicAdd(reinterpret_cast<unsigned long long*>(counter), by));
 }
 
 // Lists the tiles of all groups of `smallest` samples and more, in any order but a group's one after another. Where
 // offsets fall, a group that begins before an earlier one ends is left out: what is listed lies side by side, so that
-// it has no more tiles than there is room for, and no two tiles share samples. A block that is alone finds ends itself.
-static __global__ void __launch_bounds__(kListers, 1) list_tiles(Batch batch, uint32_t smallest, Tiles tiles) {
-  if (gridDim.x == 1) {
-    find_ends_of_stretches(batch, smallest, tiles);
-    __syncthreads();
-  }
+// it has no more tiles than there is room for, and no two tiles share samples.
+__device__ inline void list_tiles_of_stretches(const Batch& batch, uint32_t smallest, const Tiles& tiles) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  for_each_stretch([&](int stretch) {
+  for_each_stretch(batch, [&](int stretch) {
     uint64_t reached = 0;
     for (int s = lane; s < stretch; s += kWarp) reached = Larger()(reached, tiles.ends[s]);
     reached = WarpTree<kWarp, uint64_t, Larger>(reached).all;
@@ -158,36 +158,6 @@ static __global__ void __launch_bounds__(kListers, 1) list_tiles(Batch batch, ui
       }
     });
   });
-}
-
-// Lists the tiles of groups of one size, whose numbers follow from it.
-static __global__ void __launch_bounds__(kListers, 1) list_tiles_of_rows(Batch batch, Tiles tiles) {
-  const uint32_t width = static_cast<uint32_t>(batch.width), each = (width - 1) / kTile + 1;
-  const int64_t count = batch.count * each, chunks = (each - 1) / kChunk + 1;
-  if (blockIdx.x == 0 && threadIdx.x == 0) {
-    *tiles.count = count;
-    *tiles.chunk_count = batch.count * chunks;
-  }
-  for (int64_t i = int64_t{blockIdx.x} * kListers + threadIdx.x; i < count; i += int64_t{gridDim.x} * kListers) {
-    const int64_t group = i / each, slot = group * each;
-    const uint32_t which = static_cast<uint32_t>(i - slot);
-    tiles.tiles[i] = {group, group * width, width, which * kTile, slot};
-    if (which % kChunk == 0) tiles.chunks[group * chunks + which / kChunk] = i;
-  }
-}
-
-// Enqueues the listing.
-inline cudaError_t list(const Batch& batch, uint32_t smallest, const Tiles& tiles, Stream stream) {
-  if (!batch.offsets.data) {
-    return launch<list_tiles_of_rows>((most_tiles(batch, smallest) - 1) / kListers + 1, kListers, 0, stream, batch,
-                                      tiles);
-  }
-  const int64_t stretches = std::min<int64_t>(kStretches, (batch.count - 1) / (kExtents * kWarp) + 1);
-  const int64_t blocks = (stretches - 1) / (kListers / kWarp) + 1;
-  cudaError_t error = cudaSuccess;
-  if (blocks > 1) error = launch<find_ends>(blocks, kListers, 0, stream, batch, smallest, tiles);
-  if (error == cudaSuccess) error = launch<list_tiles>(blocks, kListers, 0, stream, batch, smallest, tiles);
-  return error;
 }
 
 }  // namespace pkpo::cuda

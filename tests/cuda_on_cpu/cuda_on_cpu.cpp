@@ -3,7 +3,9 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
+#include <condition_variable>
 #include <mutex>
+#include <thread>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -81,36 +83,44 @@ struct Block {
   std::unique_ptr<unsigned char[]> dynamic;
 };
 
-Block block;
+// Blocks of a grid that waits for itself.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr unsigned kAtOnce = 1;
+#else
+constexpr unsigned kAtOnce = 3;
+#endif
+Block blocks[kAtOnce];
+// A block is its thread's: fibers never leave it.
+thread_local Block* block = &blocks[0];
 
 [[noreturn]] void stop(const char* why) {
-  std::fprintf(stderr, "cuda_on_cpu: %s (block %u, thread %u of %u)\n", why, block_index.x, block.current,
-               block.threads);
+  std::fprintf(stderr, "cuda_on_cpu: %s (block %u, thread %u of %u)\n", why, block_index.x, block->current,
+               block->threads);
   std::abort();
 }
 
 void enter_fiber(Fiber& fiber) {
   (void)fiber;
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fiber.fake_stack, &block.main_stack, &block.main_size);
+  __sanitizer_finish_switch_fiber(fiber.fake_stack, &block->main_stack, &block->main_size);
 #endif
 }
 
 void main_of_fiber() {
-  Fiber& fiber = block.fibers[block.current];
+  Fiber& fiber = block->fibers[block->current];
   enter_fiber(fiber);
-  (*block.body)();
+  (*block->body)();
   fiber.done = true;
-  --block.running;
-  ++block.progress;
+  --block->running;
+  ++block->progress;
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(nullptr, block.main_stack, block.main_size);
+  __sanitizer_start_switch_fiber(nullptr, block->main_stack, block->main_size);
 #endif
 #if defined(__x86_64__)
   void* unused;
-  cuda_on_cpu_switch(&unused, block.main.stack_pointer);
+  cuda_on_cpu_switch(&unused, block->main.stack_pointer);
 #else
-  setcontext(&block.main.context);
+  setcontext(&block->main.context);
 #endif
   std::abort();
 }
@@ -144,111 +154,175 @@ void start(Fiber& fiber) {
 
 // From the scheduler to a fiber, until that waits or ends.
 void resume(unsigned thread) {
-  block.current = thread;
+  block->current = thread;
   thread_index.x = thread;
-  Fiber& fiber = block.fibers[thread];
+  Fiber& fiber = block->fibers[thread];
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(&block.main_fake_stack, fiber.stack, kStack);
+  __sanitizer_start_switch_fiber(&block->main_fake_stack, fiber.stack, kStack);
 #endif
 #if defined(__x86_64__)
-  cuda_on_cpu_switch(&block.main.stack_pointer, fiber.context.stack_pointer);
+  cuda_on_cpu_switch(&block->main.stack_pointer, fiber.context.stack_pointer);
 #else
-  swapcontext(&block.main.context, &fiber.context.context);
+  swapcontext(&block->main.context, &fiber.context.context);
 #endif
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(block.main_fake_stack, nullptr, nullptr);
+  __sanitizer_finish_switch_fiber(block->main_fake_stack, nullptr, nullptr);
 #endif
 }
 
 // From a fiber to the scheduler.
 void yield() {
-  Fiber& fiber = block.fibers[block.current];
+  Fiber& fiber = block->fibers[block->current];
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(&fiber.fake_stack, block.main_stack, block.main_size);
+  __sanitizer_start_switch_fiber(&fiber.fake_stack, block->main_stack, block->main_size);
 #endif
 #if defined(__x86_64__)
-  cuda_on_cpu_switch(&fiber.context.stack_pointer, block.main.stack_pointer);
+  cuda_on_cpu_switch(&fiber.context.stack_pointer, block->main.stack_pointer);
 #else
-  swapcontext(&fiber.context.context, &block.main.context);
+  swapcontext(&fiber.context.context, &block->main.context);
 #endif
   enter_fiber(fiber);
 }
 
 void run_block() {
-  block.warps.assign((block.threads + kWarp - 1) / kWarp, Warp{});
-  block.arrived = 0;
-  block.sum[0] = block.sum[1] = 0;
-  block.running = block.threads;
-  for (unsigned t = 0; t < block.threads; ++t) start(block.fibers[t]);
+  block->warps.assign((block->threads + kWarp - 1) / kWarp, Warp{});
+  block->arrived = 0;
+  block->sum[0] = block->sum[1] = 0;
+  block->running = block->threads;
+  for (unsigned t = 0; t < block->threads; ++t) start(block->fibers[t]);
   // A warp runs as far as it can before the next one does, backwards every other round: no order between warps may
   // matter.
-  const unsigned warps = static_cast<unsigned>(block.warps.size());
-  for (bool backwards = false; block.running > 0; backwards = !backwards) {
-    const uint64_t before = block.progress;
+  const unsigned warps = static_cast<unsigned>(block->warps.size());
+  for (bool backwards = false; block->running > 0; backwards = !backwards) {
+    const uint64_t before = block->progress;
     for (unsigned w = 0; w < warps; ++w) {
       const unsigned warp = backwards ? warps - 1 - w : w;
       uint64_t last;
       do {
-        last = block.progress;
-        for (unsigned lane = 0; lane < kWarp && warp * kWarp + lane < block.threads; ++lane) {
-          if (!block.fibers[warp * kWarp + lane].done) resume(warp * kWarp + lane);
+        last = block->progress;
+        for (unsigned lane = 0; lane < kWarp && warp * kWarp + lane < block->threads; ++lane) {
+          if (!block->fibers[warp * kWarp + lane].done) resume(warp * kWarp + lane);
         }
-      } while (block.progress != last);
+      } while (block->progress != last);
     }
-    if (block.progress == before && block.running > 0) stop("threads wait for others that never come");
+    if (block->progress == before && block->running > 0) stop("threads wait for others that never come");
   }
 }
 
 }  // namespace
 
 const uint64_t* gather_in_warp(uint64_t value) {
-  Fiber& fiber = block.fibers[block.current];
-  Warp& warp = block.warps[block.current / kWarp];
-  const unsigned lane = block.current % kWarp;
+  Fiber& fiber = block->fibers[block->current];
+  Warp& warp = block->warps[block->current / kWarp];
+  const unsigned lane = block->current % kWarp;
   uint64_t* given = warp.given[fiber.warp_steps % 2];
   given[lane] = value;
   ++warp.arrived;
-  ++block.progress;
+  ++block->progress;
   const uint64_t wanted = ++fiber.warp_steps * kWarp;
   while (warp.arrived < wanted) yield();
   return given;
 }
 
 int sum_in_block(int value) {
-  Fiber& fiber = block.fibers[block.current];
-  int& sum = block.sum[fiber.block_steps % 2];
-  if (block.arrived == fiber.block_steps * block.threads) sum = 0;  // the first to come
+  Fiber& fiber = block->fibers[block->current];
+  int& sum = block->sum[fiber.block_steps % 2];
+  if (block->arrived == fiber.block_steps * block->threads) sum = 0;  // the first to come
   sum += value;
-  ++block.arrived;
-  ++block.progress;
-  const uint64_t wanted = ++fiber.block_steps * block.threads;
-  while (block.arrived < wanted) yield();
+  ++block->arrived;
+  ++block->progress;
+  const uint64_t wanted = ++fiber.block_steps * block->threads;
+  while (block->arrived < wanted) yield();
   return sum;
 }
 
 void wait_for_block() { sum_in_block(0); }
 
-unsigned char* dynamic_shared() { return block.dynamic.get(); }
+unsigned char* dynamic_shared() { return block->dynamic.get(); }
 
-void run(unsigned blocks, unsigned threads, size_t shared, const std::function<void()>& body) {
-  static std::mutex one_at_a_time;
-  const std::lock_guard<std::mutex> lock(one_at_a_time);
+namespace {
+
+std::mutex one_at_a_time;
+int launches = 0;
+
+// The blocks first, first + step and so on, one after another.
+void run_blocks(unsigned first, unsigned step, unsigned count, unsigned threads, size_t shared,
+                const std::function<void()>& body) {
   if (threads % kWarp != 0 || threads > 1024) stop("a block must have whole warps, and at most 1024 threads");
-  if (block.fibers.size() < threads) block.fibers.resize(threads);
-  block.threads = threads;
-  block.body = &body;
+  if (block->fibers.size() < threads) block->fibers.resize(threads);
+  block->threads = threads;
+  block->body = &body;
   block_size.x = threads;
-  grid_size.x = blocks;
-  for (unsigned b = 0; b < blocks; ++b) {
-    block.dynamic.reset(new unsigned char[shared]);
-    std::memset(block.dynamic.get(), 0xa5, shared);
+  grid_size.x = count;
+  for (unsigned b = first; b < count; b += step) {
+    block->dynamic.reset(new unsigned char[shared]);
+    std::memset(block->dynamic.get(), 0xa5, shared);
     block_index.x = b;
     run_block();
   }
-  block.dynamic.reset();
+  block->dynamic.reset();
+}
+
+struct Grid {
+  std::mutex mutex;
+  std::condition_variable all_came;
+  unsigned blocks = 0, waiting = 0;
+  uint64_t steps = 0;
+  bool any_left = false;
+} grid;
+
+}  // namespace
+
+void run(unsigned count, unsigned threads, size_t shared, const std::function<void()>& body) {
+  const std::lock_guard<std::mutex> lock(one_at_a_time);
+  ++launches;
+  run_blocks(0, 1, count, threads, shared, body);
+}
+
+void run_at_once(unsigned wanted, unsigned threads, size_t shared, const std::function<void()>& body) {
+  const std::lock_guard<std::mutex> lock(one_at_a_time);
+  ++launches;
+  const unsigned count = wanted < kAtOnce ? wanted : kAtOnce;
+  grid.blocks = count;
+  grid.waiting = 0;
+  grid.any_left = false;
+  std::vector<std::thread> all;
+  for (unsigned b = 0; b < count; ++b) {
+    all.emplace_back([&, b] {
+      block = &blocks[b];
+      run_blocks(b, count, count, threads, shared, body);
+      const std::lock_guard<std::mutex> last(grid.mutex);
+      if (grid.waiting > 0) stop("blocks wait for one that has left");
+      grid.any_left = true;
+    });
+  }
+  for (std::thread& thread : all) thread.join();
+}
+
+void wait_for_grid() {
+  wait_for_block();
+  if (block->current == 0) {
+    std::unique_lock<std::mutex> lock(grid.mutex);
+    if (grid.any_left) stop("a block waits for one that has left");
+    const uint64_t step = grid.steps;
+    if (++grid.waiting == grid.blocks) {
+      grid.waiting = 0;
+      ++grid.steps;
+      grid.all_came.notify_all();
+    } else {
+      grid.all_came.wait(lock, [&] { return grid.steps != step; });
+    }
+  }
+  wait_for_block();
 }
 
 }  // namespace cuda_on_cpu
 
-// Whether small batches fit the device from now on.
+// Whether small batches fit the device from now on, and whether its blocks wait for each other.
 extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_fits(int most) { pkpo::cuda::most_that_fit = most; }
+extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_cooperates(bool does) {
+  pkpo::cuda::cooperates = does;
+}
+
+// How many there were.
+extern "C" __attribute__((visibility("default"))) int cuda_on_cpu_launches() { return cuda_on_cpu::launches; }

@@ -2,8 +2,8 @@
 // meaning for g++. A thread of a block is a fiber with a stack of its own; it runs until it must wait for others (a
 // shuffle, a vote, a barrier), then the next one runs. So the lanes of a warp keep step exactly where the code says
 // that they do, and nowhere else: code that forgets a barrier reads what is not yet written. Blocks run one after
-// another. A wait that can never end, since threads of the warp or block have left or wait elsewhere, stops the process
-// with a message.
+// another, but at once where they wait for each other, each in a thread of its own. A wait that can never end, since
+// threads of the warp or block have left or wait elsewhere, stops the process with a message.
 //
 // Shared memory is static memory, or for dynamic_shared() memory of just the size asked for, so that AddressSanitizer
 // sees what is read or written behind it. That is filled with noise before a block begins.
@@ -30,8 +30,13 @@
 #define __device__
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
-// One for all blocks, which run one after another.
+// One for all blocks that run one after another. AddressSanitizer sees what is behind static memory, but not behind a
+// thread's: there a grid that waits for itself is one block.
+#if defined(__SANITIZE_ADDRESS__)
 #define __shared__ static
+#else
+#define __shared__ static thread_local
+#endif
 
 struct dim3 {
   unsigned x = 1;
@@ -63,11 +68,14 @@ extern thread_local dim3 thread_index, block_index, block_size, grid_size;
 
 // Runs body() in blocks * threads fibers.
 void run(unsigned blocks, unsigned threads, size_t dynamic_shared, const std::function<void()>& body);
+// The same for up to three blocks that run at once, each in a thread of its own.
+void run_at_once(unsigned blocks, unsigned threads, size_t dynamic_shared, const std::function<void()>& body);
 unsigned char* dynamic_shared();
 
 // Every lane of the warp gives 8 bytes; comes back when all have. What they gave stands until the next call but one.
 const uint64_t* gather_in_warp(uint64_t value);
 void wait_for_block();
+void wait_for_grid();
 int sum_in_block(int value);
 
 template <class T>
@@ -189,6 +197,18 @@ cudaError_t launch(int64_t wanted, int block, size_t shared, Stream, const Argum
                    static_cast<unsigned>(block), shared, [&] { kernel(arguments...); });
   return cudaSuccess;
 }
+
+inline bool cooperates = true;
+template <auto kernel, class... Arguments>
+cudaError_t launch_cooperatively(int64_t wanted, int block, size_t shared, Stream, bool* is_done,
+                                 const Arguments&... arguments) {
+  *is_done = cooperates;
+  if (!cooperates) return cudaSuccess;
+  cuda_on_cpu::run_at_once(static_cast<unsigned>(wanted < 3 ? wanted : 3), static_cast<unsigned>(block), shared,
+                           [&] { kernel(arguments...); });
+  return cudaSuccess;
+}
+inline void sync_grid() { cuda_on_cpu::wait_for_grid(); }
 
 inline float float_of_half(uint16_t bits) {
   cpu::Float16 half;
