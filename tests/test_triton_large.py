@@ -1,12 +1,15 @@
 """Triton's kernel of large groups in its interpreter, with chunks so small that groups of a few hundred samples are sorted in
 several, merged, and weighed across their borders."""
 
+import types
+
 import oracle
 import pytest
 import torch
 from backends import BACKENDS
 from compare import BOUND, relative_error_of
 from samples import x as random
+from triton.backends.compiler import GPUTarget
 
 pytestmark = pytest.mark.skipif("triton interpreted" not in BACKENDS, reason="needs TRITON_INTERPRET=1")
 
@@ -87,3 +90,41 @@ def test_flags_are_in_the_kernels_order():
     flags = launch.flags_of("transform", "loo-1", "float32", False, False, False)
     for kernel, _, own in (launch.group_kernel(flags, "float32", 4, True, 1), launch.large_kernel(flags, True)):
         assert kernel.arg_names[-len(own) :] == list(own)
+
+
+def test_machine_code_is_kept_by_what_is_compiled_in(monkeypatch):
+    """Compiled for the flags, the device, the types, and whether tensors begin at multiples of 16 bytes; launched with
+    whatever numbers."""
+    from pkpo_kernels.triton import launch
+
+    compilations, launches = [], []
+
+    class Kernel:
+        def __getitem__(self, grid):
+            def compile_and_run(*arguments, OP, SIZE, num_warps, **options):
+                compilations.append((grid, arguments[2:], SIZE, num_warps))
+                return Compiled()
+
+            return compile_and_run
+
+    class Compiled:
+        def __getitem__(self, grid):
+            return lambda *arguments: launches.append((grid, arguments[2:]))
+
+    driver = types.SimpleNamespace(device=0, get_current_target=lambda: GPUTarget("cuda", 90, 32))
+    driver.get_current_device = lambda: driver.device
+    monkeypatch.setattr(launch, "INTERPRETED", False)
+    monkeypatch.setattr(launch.triton.runtime, "driver", types.SimpleNamespace(active=driver))
+    transform = launch.OPS["transform"]
+    variant, x, y = launch.Variant(Kernel(), 128, {"OP": transform, "SIZE": 7}), torch.zeros(9), torch.zeros(8)
+
+    variant.launch(3, [x, y], (10, 11))
+    assert compilations == [((3,), (10, 11), 7, 4)] and not launches
+    variant.launch(5, [x, y], (12, 13))
+    variant.launch(6, [y, x], (12, 14))
+    assert launches == [((5, 1, 1), (12, 13, transform, 7)), ((6, 1, 1), (12, 14, transform, 7))]
+    for others in ([x[1:], y], [x, y.double()], [x, y[1:]]):
+        variant.launch(5, others, (12, 15))
+    driver.device = 1
+    variant.launch(5, [x, y], (12, 16))
+    assert len(compilations) == 5 and len(launches) == 2

@@ -22,17 +22,18 @@ FORMS = ["none", "loo", "loo-1", "max_at_k"]
 @pytest.fixture
 def taken(monkeypatch):
     """The widths of the calls that the kernel took."""
-    from pkpo_kernels.triton import launch
+    from pkpo_kernels.triton import launch, rows
 
-    widths, rows_kernel = [], launch.rows_kernel
+    widths, launches_of = [], launch.launches_in_registers
 
-    def spy(flags, dtype, width, count):
-        found = rows_kernel(flags, dtype, width, count)
-        if found:
+    def spy(*call):
+        launches = launches_of(*call)
+        if any(variant.kernel is rows.weigh_rows for variant, *_ in launches):
+            *_, width, _ = call
             widths.append(width)
-        return found
+        return launches
 
-    monkeypatch.setattr(launch, "rows_kernel", spy)
+    monkeypatch.setattr(launch, "launches_in_registers", spy)
     return widths
 
 

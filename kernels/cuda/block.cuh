@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
     if (group.n != n_of_w) {  // all have asked before one of them writes: forming the weights, they wait for each other
       shape.k = clamp_k(k_of(batch, g), group.n, call.form);
       set_weights<I>(team, shape, group.rank0, 1.0, w);
-      if (!batch.offsets.data && (!batch.k.data || batch.k.stride == 0)) {
+      if (!batch.offsets.data && has_one_k(batch)) {
         n_of_w = group.n;
         k_of_w = shape.k;
       }

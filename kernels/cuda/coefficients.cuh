@@ -156,7 +156,7 @@ __device__ inline void set_weights(const Team& team, const Shape& shape, uint32_
 template <int N, class T>
 __device__ inline Shape shape_of_all(const Call& call, T* w) {
   const Batch& batch = call.batch;
-  const bool alike = !batch.k.data || batch.k.stride == 0;
+  const bool alike = has_one_k(batch);
   const Shape shape{N, alike ? clamp_k(k_of(batch, 0), N, call.form) : 0, call.form};
   if (alike && threadIdx.x == 0) set_weights<N>(Team<1>(), shape, 0, 1.0, w);
   __syncthreads();

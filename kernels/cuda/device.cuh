@@ -250,6 +250,8 @@ __device__ inline int64_t k_of(const Batch& batch, int64_t g) {
   return batch.k.data ? index_at(batch.k, g) : batch.k_value;
 }
 
+__device__ inline bool has_one_k(const Batch& batch) { return !batch.k.data || batch.k.stride == 0; }
+
 // k as it is used where n samples are present; 0 where the group has no answer but zeros.
 __device__ inline uint32_t clamp_k(int64_t k, uint32_t n, Form form) {
   const int64_t largest = form == Form::loo ? int64_t{n} - 1 : int64_t{n};

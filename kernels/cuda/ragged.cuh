@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kSmallBlock, ragged_blocks<V, I, op, usual>())
   Kept& kept = kept_of_warps[warp];
   kept = {0xffffffffu, 0};
 
-  const bool same_k = !batch.k.data || batch.k.stride == 0;
+  const bool same_k = has_one_k(batch);
   __shared__ uint32_t k_of_ratios;
   if (same_k) {
     const Shape shape{0xffffffffu, clamp_k(k_of(batch, 0), 0xffffffffu, call.form), call.form};

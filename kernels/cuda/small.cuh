@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, I, L, op>()) smal
   fetch(tile, values_of_warps[0][warp]);
 
   __shared__ uint32_t n_of_common, k_of_common;  // what `common` is for; there, so as to take no registers
-  const bool alike = !batch.k.data || batch.k.stride == 0;
+  const bool alike = has_one_k(batch);
   const uint32_t k = alike ? clamp_k(k_of(batch, 0), width, call.form) : 0;
   n_of_common = alike ? width : 0xffffffffu;
   k_of_common = k;

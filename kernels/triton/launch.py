@@ -10,7 +10,7 @@ the others' groups alone. Of many rows of 2, 4 and so on to 256 samples a thread
 the registers' sake, and programs take turns (rows.py).
 
 Nothing but types and flags is compiled into a kernel: neither k nor a number of groups or samples. A compiled kernel is
-kept by those and launched past Triton's own look-up.
+kept by those and launched past Triton's own look-up; which launches a call needs is kept by its kinds and numbers.
 """
 
 import functools
@@ -31,7 +31,7 @@ FORMS = {"none": weigh.NONE.value, "loo": weigh.LOO.value, "loo-1": weigh.LOO_1.
 SHORT = ("float16", "bfloat16", "bool", "uint8", "int8")
 WIDE = ("float64", "int32", "int64")
 
-_compiled = {}
+_variants = {}
 
 
 def log2_above(n):
@@ -112,9 +112,8 @@ def options_of(threads, target, op):
     return options
 
 
-def rooms(ragged, backward, width, samples, count):
+def rooms(ragged, largest, width, samples, count):
     """[(smallest, log2 of the largest)] of the groups of each launch that holds them in registers."""
-    largest = LARGEST[backward]
     if not ragged:
         return [(0, log2_above(width))] if width <= largest else []
     found, smallest = [], 0
@@ -137,49 +136,70 @@ def most_programs():
     return 1 if INTERPRETED else 8 * processors(triton.runtime.driver.active.get_current_device())
 
 
-def launch(kernel, programs, threads, tensors, numbers, flags):
-    """tensors, then integers, then what is compiled in, in the kernel's order."""
-    if INTERPRETED:
-        kernel[(programs,)](*tensors, *numbers, **flags)
-        return
-    device = triton.runtime.driver.active.get_current_device()
-    # What Triton compiles in of a tensor: its type, whether it begins at a multiple of 16 bytes, on AMD whether it ends
-    # within 2 GB.
-    of_tensors = [(x.dtype, x.data_ptr() % 16 == 0, x.untyped_storage().nbytes() < 2**31) for x in tensors]
-    key = (kernel, device, threads, *of_tensors, *flags.values())
-    compiled = _compiled.get(key)
-    if compiled is None:
-        options = options_of(threads, triton.runtime.driver.active.get_current_target(), flags["OP"])
-        _compiled[key] = kernel[(programs,)](*tensors, *numbers, **flags, **options)
-    else:
-        compiled[(programs, 1, 1)](*tensors, *numbers, *flags.values())
+class Variant:
+    """A kernel and what is compiled into it: flags, threads; for each device and kind of tensors the machine code."""
+
+    def __init__(self, kernel, threads, flags):
+        self.kernel, self.threads, self.flags = kernel, threads, flags
+        self.values = tuple(flags.values())
+        self.compiled = {}
+
+    def launch(self, programs, tensors, numbers):
+        """tensors, then integers, then what is compiled in, in the kernel's order."""
+        if INTERPRETED:
+            self.kernel[(programs,)](*tensors, *numbers, **self.flags)
+            return
+        device = triton.runtime.driver.active.get_current_device()
+        first = tensors[0]  # stands for what the call does not have, too
+        key = (device, kind_of(first), *[None if x is first else kind_of(x) for x in tensors])
+        compiled = self.compiled.get(key)
+        if compiled is None:
+            options = options_of(self.threads, triton.runtime.driver.active.get_current_target(), self.flags["OP"])
+            self.compiled[key] = self.kernel[(programs,)](*tensors, *numbers, **self.flags, **options)
+        else:
+            compiled[(programs, 1, 1)](*tensors, *numbers, *self.values)
+
+
+def kind_of(x):
+    """What Triton compiles in of a tensor: its type, whether it begins at a multiple of 16 bytes, on AMD whether it ends
+    within 2 GB."""
+    return x.dtype, x.data_ptr() % 16 == 0, x.untyped_storage().nbytes() < 2**31
+
+
+def variant(kernel, threads, flags):
+    return _variants.setdefault((kernel, threads, *flags.values()), Variant(kernel, threads, flags))
+
+
+@functools.lru_cache(maxsize=1024)
+def launches_in_registers(op, form, dtype, ragged, tensor_k, k_per_group, largest, count, width, samples):
+    """[(variant, programs, whether these take turns, size of the smallest group)] of groups that are held in registers."""
+    common = flags_of(op, form, dtype, ragged, tensor_k, k_per_group)
+    if found := rows_kernel(common, dtype, width, count):
+        return [(variant(*found), -(-count // (1 << found[2]["LOG_ROWS"])), True, 0)]
+    launches = []
+    for smallest, log_n in rooms(ragged, largest, width, samples, count):
+        found = group_kernel(common, dtype, log_n, not ragged and width == 1 << log_n, count)
+        launches.append((variant(*found), -(-count // (1 << found[2]["LOG_ROWS"])), False, smallest))
+    return launches
 
 
 def enqueue(op, form, dtype, rewards, grad, offsets, k, k_value, out, count, width, stride, empty, sort):
     """One call. ``grad``, ``offsets`` and ``k`` may be None; ``dtype`` is the rewards', by name, which are bytes for bool.
     ``empty(count, dtype)`` makes a workspace, ``sort()`` gives rows of rewards sorted as they are weighed, and their
     samples."""
-    ragged, backward, samples = offsets is not None, op == "backward", rewards.numel()
-    common = flags_of(op, form, dtype, ragged, k is not None, k is not None and k.dim() > 0)
+    ragged, samples = offsets is not None, rewards.numel()
+    kinds = op, form, dtype, ragged, k is not None, k is not None and k.dim() > 0
     pointers = [rewards, *(rewards if x is None else x for x in (grad, offsets, k)), out]
     integers = (count, width, samples, k_value, stride)
-    if found := rows_kernel(common, dtype, width, count):
-        kernel, threads, flags = found
-        turns = -(-count // (1 << flags["LOG_ROWS"]))
-        launch(kernel, min(turns, most_programs()), threads, pointers, (*integers, 0), flags)
-        return
-    for smallest, log_n in rooms(ragged, backward, width, samples, count):
-        kernel, threads, flags = group_kernel(common, dtype, log_n, not ragged and width == 1 << log_n, count)
-        programs = -(-count // (1 << flags["LOG_ROWS"]))
-        launch(kernel, programs, threads, pointers, (*integers, smallest), flags)
-    largest = LARGEST[backward]
+    largest = LARGEST[op == "backward"]
+    for its_variant, programs, in_turns, smallest in launches_in_registers(*kinds, largest, count, width, samples):
+        its_variant.launch(min(programs, most_programs()) if in_turns else programs, pointers, (*integers, smallest))
     if (samples if ragged else width) > largest:
-        is_sorted = not ragged and width >= SORTED_FROM
+        flags, is_sorted = flags_of(*kinds), not ragged and width >= SORTED_FROM
         if is_sorted:
             entries = sort()
         else:
-            entries = empty(2 * samples, "int64"), empty(2 * samples if common["WIDE"] else 1, "int32")
+            entries = empty(2 * samples, "int64"), empty(2 * samples if flags["WIDE"] else 1, "int32")
         chunks = (samples >> LOG_CHUNK) + count + 1
         workspace = [*entries, empty(samples, "float64"), empty(3 * chunks, "float64")]
-        kernel, threads, flags = large_kernel(common, is_sorted)
-        launch(kernel, count, threads, pointers + workspace, (*integers, largest + 1), flags)
+        variant(*large_kernel(flags, is_sorted)).launch(count, pointers + workspace, (*integers, largest + 1))
