@@ -147,13 +147,15 @@ def compile_ahead(n):
 
 
 def training(rounds):
-    """1,024 prompts of 16 samples: the kernel's time in a graph, and an eager call's."""
+    """1,024 prompts of 16 samples: the kernels' time in a graph, and an eager call's; grouped: by offsets."""
     inputs = [torch.randn(1024, 16, device="cuda") for _ in range(50)]
+    offsets, k = torch.arange(0, 1024 * 16 + 1, 16, device="cuda"), torch.tensor(4, device="cuda")
+    ours = {"op": lambda x: transform(x, 4), "grouped": lambda x: transform(x.view(-1), offsets, k)}
     triton = {"Triton": on_triton(lambda x: transform(x, 4))} if has_triton() else {}
-    graphs = time_graphs({"op": lambda x: transform(x, 4), "torch.neg": torch.neg, **triton}, inputs, rounds)
+    graphs = time_graphs({**ours, "torch.neg": torch.neg, **triton}, inputs, rounds)
     compiled = torch.compile(peers.torch_formulation, dynamic=False)
     eager = {
-        "op": lambda x: transform(x, 4),
+        **ours,
         "torch": lambda x: peers.torch_formulation(x, 4),
         "torch compiled": lambda x: compiled(x, 4),
         "torch.neg": torch.neg,
@@ -224,12 +226,13 @@ def words_and_rows(results):
     graph, eager = results["training"]["graph"], results["training"]["eager"]
     kernel, neg = graph["op"]["median"], graph["torch.neg"]["median"]
     call, fastest = eager["op"]["median"], min(eager[name]["median"] for name in ("torch", "torch compiled"))
+    by_offsets = f", {1e6 * graph['grouped']['median']:.2f} us by offsets" if "grouped" in graph else ""
     words = (
         f"`make gpu`: {about['gpu']}, driver {about['driver']}, torch {about['versions']['torch']}, Triton "
         f"{about['versions']['triton']}, commit {about['commit']}; float32, 256 MB in groups of n; medians, times over "
         "that of a copy of the rewards on the device.\n\n"
-        f"1,024 groups of 16: {1e6 * kernel:.2f} us in a CUDA graph, {kernel / neg:.2f} times `torch.neg`; an eager call "
-        f"{1e6 * call:.1f} us, {call / fastest:.3f} of the faster one of torch's own ops, eager and compiled."
+        f"1,024 groups of 16: {1e6 * kernel:.2f} us in a CUDA graph, {kernel / neg:.2f} times `torch.neg`{by_offsets}; an "
+        f"eager call {1e6 * call:.1f} us, {call / fastest:.3f} of the faster one of torch's own ops, eager and compiled."
     )
     columns = {
         "op": "op",

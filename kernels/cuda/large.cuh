@@ -316,7 +316,7 @@ struct SumTiles : Pass<usual ? kUsualTeam : kTeam, usual ? 2 : 1> {
   }
 };
 
-// Shared memory of finish_tiles: the weights, what scan_any() takes, and the samples by rank.
+// Shared memory of FinishTiles: the weights, what scan_any() takes, and the samples by rank.
 template <class V>
 struct FinishMemory {
   V w[kTile], spare[kTile];
