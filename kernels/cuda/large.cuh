@@ -335,7 +335,6 @@ struct FinishTiles : Pass<usual ? kUsualTeam : kTeam, usual ? 2 : 1> {
     Call call = asked;
     if constexpr (usual) say_usual(call);
     constexpr int I = kItems<L>;
-    const Team<L> team;
     __shared__ struct {  // out of the registers' way
       int64_t number;    // of the tile that is weighed
       uint32_t end_of_tie;
@@ -343,6 +342,8 @@ struct FinishTiles : Pass<usual ? kUsualTeam : kTeam, usual ? 2 : 1> {
     } waiting;
     FinishMemory<V>& memory = *reinterpret_cast<FinishMemory<V>*>(dynamic_shared());
     workspace.tiles.for_each([&](const Tile& wanted, int64_t own) {
+      Team<L> team;
+      team.thread = static_cast<int>(computed_here(team.thread));  // what follows from it is not kept in registers
       const bool is_maximum = !usual && call.op == Op::max_at_k;
       if (is_maximum && wanted.first > 0) return;
       if (!is_maximum) {

@@ -14,7 +14,7 @@ from torch.utils.cpp_extension import include_paths
 
 ROOT = Path(__file__).parent.parent.parent
 FLAGS = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
-FLAGS += ["-Wno-unknown-pragmas", "-DPKPO_CUDA_ON_CPU", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+FLAGS += ["-Wno-unknown-pragmas", "-pthread", "-DPKPO_CUDA_ON_CPU", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
 FLAGS += [f"-I{ROOT / 'kernels'}", f"-I{Path(__file__).parent}", *(f"-isystem{path}" for path in include_paths())]
 
 
@@ -36,7 +36,8 @@ def main(folder, *flags):
     library = folder / "_cuda_on_cpu.so"
     torch_folder = Path(torch.__file__).parent / "lib"
     subprocess.run(
-        [compiler, "-shared", *flags, *objects, "-o", str(library), f"-L{torch_folder}", "-ltorch_cpu"], check=True
+        [compiler, "-shared", "-pthread", *flags, *objects, "-o", str(library), f"-L{torch_folder}", "-ltorch_cpu"],
+        check=True,
     )
 
 
