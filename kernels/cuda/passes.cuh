@@ -7,10 +7,11 @@
 
 namespace pkpo::cuda {
 
-// A pass has run<L>(arguments), what a block of L threads does, and so many bytes of dynamic shared memory.
-template <int threads, int blocks = 1>
+// A pass has run<L>(arguments), what a block of L threads does, and kShared<L>, its bytes of dynamic shared memory. As
+// a launch of its own it has so many threads, and so many blocks for a multiprocessor, 0 where the compiler may choose.
+template <int threads, int blocks = 0>
 struct Pass {
-  static constexpr int kThreads = threads, kBlocks = blocks;  // where it is a launch of its own
+  static constexpr int kThreads = threads, kBlocks = blocks;
   template <int L>
   static constexpr size_t kShared = 0;
 };
