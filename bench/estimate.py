@@ -359,7 +359,7 @@ def main():
         f"Predicted, not measured: float32, loo-1, sm_{architecture}, on an H200. bench/estimate.py says how.",
         f"Compiled with {nvcc_version()}; {in_words(described())}",
     ]
-    small = disassemble("small.cu", architecture)
+    small = disassemble("small_usual.cu", architecture)
     block = {} if arguments.quick else disassemble("block.cu", architecture)
     ragged = disassemble("ragged.cu", architecture)
     tiny = disassemble("tiny.cu", architecture)

@@ -37,6 +37,9 @@ cudaError_t run_tiny(const Call& call, Stream stream);
 
 // Groups of one size, up to 256 samples, or 512 where a thread has 16.
 cudaError_t run_small(const Call& call, Stream stream);
+// The same for a kind of call: in files of their own, compiled side by side.
+template <class V, Op op, bool usual>
+cudaError_t run_small_of(const Call& call, Stream stream);
 
 // Groups that differ in size, of up to ragged_room() samples; larger ones are left alone.
 cudaError_t run_ragged(const Call& call, Stream stream);

@@ -1,0 +1,8 @@
+#include "cuda/small.cuh"
+
+namespace pkpo::cuda {
+
+template cudaError_t run_small_of<double, Op::transform, false>(const Call&, Stream);
+template cudaError_t run_small_of<double, Op::max_at_k, false>(const Call&, Stream);
+
+}  // namespace pkpo::cuda
