@@ -8,6 +8,8 @@ template <class V, bool gradients>
 cudaError_t launch_at_once(const Call& call, uint32_t smallest, void* memory, Stream stream, bool* is_done) {
   Workspace<V> workspace;
   lay_out(call, smallest, static_cast<char*>(memory), workspace);
+  const cudaError_t error = cudaMemsetAsync(workspace.tiles.arrivals, 0, sizeof(uint32_t), stream);
+  if (error != cudaSuccess) return error;
   return launch_cooperatively<large_groups_at_once<V, gradients>>(most_tiles(call.batch, smallest), kTeam,
                                                                   shared_at_once<V, gradients>, stream, is_done, call,
                                                                   smallest, workspace, placed_apart(call.batch));

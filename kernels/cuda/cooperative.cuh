@@ -26,13 +26,13 @@ __global__ void __launch_bounds__(kTeam, 1)
   const Batch& batch = call.batch;
   const Tiles& tiles = workspace.tiles;
   find_ends_of_stretches(batch, smallest, tiles);
-  sync_grid();
+  sync_grid(tiles.arrivals);
   bool is_any = false;
   for (int s = static_cast<int>(threadIdx.x); s < stretches_of(batch); s += kTeam) is_any = is_any || tiles.ends[s];
   if (!__syncthreads_or(is_any)) return;  // in every block, since all look at the same
   list_tiles_of_stretches(batch, smallest, tiles);
-  sync_grid();
-  const InOneLaunch<kTeam> way;
+  sync_grid(tiles.arrivals);
+  const InOneLaunch<kTeam> way{tiles.arrivals};
   sort_and_weigh<V, false, gradients>(call, workspace, placed, way);
 }
 

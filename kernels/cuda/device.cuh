@@ -5,7 +5,6 @@
 #if defined(PKPO_CUDA_ON_CPU)
 #include "cuda_on_cpu.h"
 #else
-#include <cooperative_groups.h>
 #include <cuda_fp16.h>
 #include <cuda_pipeline_primitives.h>
 #include <cuda_runtime.h>
@@ -91,8 +90,18 @@ cudaError_t launch_cooperatively(int64_t wanted, int block, size_t shared, Strea
   return cudaSuccess;
 }
 
-// Until all threads of the grid have come here; what they wrote is seen by all of them.
-__device__ __noinline__ inline void sync_grid() { cooperative_groups::this_grid().sync(); }
+// Until all threads of the grid have come here; what they wrote is seen by all of them. `arrivals`: of blocks, so far;
+// 0 before the launch. By hand, since with the library's own barrier ptxas 13.0 fails for sm_100 (C7600).
+__device__ inline void sync_grid(uint32_t* arrivals) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    const uint32_t wanted = (atomicAdd(arrivals, 1u) / gridDim.x + 1) * gridDim.x;
+    while (*static_cast<volatile uint32_t*>(arrivals) < wanted) continue;
+    __threadfence();
+  }
+  __syncthreads();
+}
 
 // The same number, but the compiler does not know: what depends on it is computed where it is needed, not once before a
 // loop and kept in registers that the loop has other use for.

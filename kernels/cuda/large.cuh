@@ -55,6 +55,7 @@ size_t lay_out(const Call& call, uint32_t smallest, char* memory, Workspace<V>& 
   take(workspace.tiles.chunks, tiles);
   take(workspace.tiles.chunk_count, 1);
   take(workspace.tiles.ends, kStretches);
+  take(workspace.tiles.arrivals, 1);
   return used;
 }
 
@@ -342,8 +343,7 @@ struct FinishTiles : Pass<usual ? kUsualTeam : kTeam, usual ? 2 : 1> {
     } waiting;
     FinishMemory<V>& memory = *reinterpret_cast<FinishMemory<V>*>(dynamic_shared());
     workspace.tiles.for_each([&](const Tile& wanted, int64_t own) {
-      Team<L> team;
-      team.thread = static_cast<int>(computed_here(team.thread));  // what follows from it is not kept in registers
+      const Team<L> team = Team<L>::here();
       const bool is_maximum = !usual && call.op == Op::max_at_k;
       if (is_maximum && wanted.first > 0) return;
       if (!is_maximum) {
@@ -518,8 +518,8 @@ struct ScanGradients : Pass<kTeam, 1> {
 
   template <int L>
   __device__ static void run(const Call& call, const Workspace<V>& workspace) {
-    const Team<L> team;
     workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+      const Team<L> team = Team<L>::here();
       const TileShape<V, L> its(team, call, workspace, tile, number);
       double gy[kItems<L>], h[kItems<L>];
       load_gradient_by_rank(workspace, tile, its, gy);
@@ -539,8 +539,8 @@ template <class V>
 struct FinishGradients : Pass<kTeam, 2> {
   template <int L>
   __device__ static void run(const Call& call, const Workspace<V>& workspace) {
-    const Team<L> team;
     workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
+      const Team<L> team = Team<L>::here();
       const TileRanks<V, L> ranks(team, call, workspace, tile, number);
       const double* h = workspace.h + tile.place();
       const uint32_t n = ranks.group.n, rank0 = ranks.group.rank0;

@@ -37,10 +37,12 @@ struct InLaunches {
 
 template <int L>
 struct InOneLaunch {
+  uint32_t* arrivals;  // see sync_grid()
+
   template <class Pass, class... Arguments>
   __device__ void pass(const Arguments&... arguments) const {
     Pass::template run<L>(arguments...);
-    sync_grid();
+    sync_grid(arrivals);
   }
 };
 

@@ -173,8 +173,8 @@ template <class V>
 struct PlaceDigits : Pass<kSorters> {
   template <int L>
   __device__ static void run(const Tiles& tiles, const Sorting<V>& sorting) {
-    const Team<L> team;
     tiles.for_each_chunk([&](const Tile& tile, int64_t number) {
+      const Team<L> team = Team<L>::here();
       uint32_t* counts = sorting.counts + number * kDigits + team.thread;
       const uint32_t chunks = (tile.tiles() - 1) / kChunk + 1, own = tile.first / kTile / kChunk;
       const bool has_one = has_digit<L>(team.thread);
@@ -226,10 +226,9 @@ struct ScatterDigits : Pass<kSorters, sizeof(V) == 4 ? 4 : 2> {
     using Memory = ScatterMemory<V, L>;
     constexpr int I = kTile / L;
     Memory& memory = *reinterpret_cast<Memory*>(dynamic_shared());
-    const Team<L> team;
     tiles.for_each([&](const Tile& tile, int64_t number) {
-      // Computed for every tile: kept, they would take registers.
-      const int thread = static_cast<int>(computed_here(team.thread)), lane = thread % kWarp, warp = thread / kWarp;
+      const Team<L> team = Team<L>::here();
+      const int thread = team.thread, lane = thread % kWarp, warp = thread / kWarp;
       const uint32_t below = (1u << lane) - 1, above = ~below << 1;  // lanes
       uint32_t* counts = memory.counts[warp];
       const int size = static_cast<int>(tile.samples());

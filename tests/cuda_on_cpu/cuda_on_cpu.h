@@ -62,6 +62,11 @@ inline cudaError_t cudaGetDeviceCount(int* count) {
   return cudaSuccess;
 }
 
+inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, void*) {
+  std::memset(to, value, bytes);
+  return cudaSuccess;
+}
+
 namespace cuda_on_cpu {
 
 extern thread_local dim3 thread_index, block_index, block_size, grid_size;
@@ -208,7 +213,7 @@ cudaError_t launch_cooperatively(int64_t wanted, int block, size_t shared, Strea
                            [&] { kernel(arguments...); });
   return cudaSuccess;
 }
-inline void sync_grid() { cuda_on_cpu::wait_for_grid(); }
+inline void sync_grid(uint32_t*) { cuda_on_cpu::wait_for_grid(); }
 
 inline float float_of_half(uint16_t bits) {
   cpu::Float16 half;
