@@ -61,13 +61,19 @@ cudaError_t fits_at_once(int64_t wanted, int block, size_t shared, bool* fits) {
 }
 
 // As many blocks as there is work for and the device holds.
+template <auto kernel>
+cudaError_t grid_for(int64_t wanted, int block, size_t shared, int64_t* grid) {
+  const cudaError_t error = resident_blocks<kernel>(block, shared, grid);
+  if (*grid > wanted) *grid = wanted;
+  return error;
+}
+
 template <auto kernel, class... Arguments>
 cudaError_t launch(int64_t wanted, int block, size_t shared, Stream stream, const Arguments&... arguments) {
   if (wanted < 1) return cudaSuccess;
   int64_t grid = 0;
-  const cudaError_t error = resident_blocks<kernel>(block, shared, &grid);
+  const cudaError_t error = grid_for<kernel>(wanted, block, shared, &grid);
   if (error != cudaSuccess) return error;
-  if (grid > wanted) grid = wanted;
   kernel<<<static_cast<unsigned>(grid), block, shared, stream>>>(arguments...);
   return cudaGetLastError();
 }
@@ -79,28 +85,14 @@ cudaError_t launch_cooperatively(int64_t wanted, int block, size_t shared, Strea
                                  const Arguments&... arguments) {
   static_assert(std::is_same_v<decltype(kernel), void (*)(Arguments...)>);
   int64_t grid = 0;
-  cudaError_t error = resident_blocks<kernel>(block, shared, &grid);
+  cudaError_t error = grid_for<kernel>(wanted, block, shared, &grid);
   if (error != cudaSuccess) return error;
-  if (grid > wanted) grid = wanted;
   void* pointers[] = {const_cast<Arguments*>(&arguments)...};
   error = cudaLaunchCooperativeKernel(kernel, static_cast<unsigned>(grid), block, pointers, shared, stream);
   *is_done = error != cudaErrorCooperativeLaunchTooLarge && error != cudaErrorNotSupported;
   if (*is_done) return error;
   cudaGetLastError();  // not to be found by the next who asks
   return cudaSuccess;
-}
-
-// Until all threads of the grid have come here; what they wrote is seen by all of them. `arrivals`: of blocks, so far;
-// 0 before the launch. By hand, since with the library's own barrier ptxas 13.0 fails for sm_100 (C7600).
-__device__ inline void sync_grid(uint32_t* arrivals) {
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    __threadfence();
-    const uint32_t wanted = (atomicAdd(arrivals, 1u) / gridDim.x + 1) * gridDim.x;
-    while (*static_cast<volatile uint32_t*>(arrivals) < wanted) continue;
-    __threadfence();
-  }
-  __syncthreads();
 }
 
 // The same number, but the compiler does not know: what depends on it is computed where it is needed, not once before a
@@ -149,6 +141,19 @@ __device__ inline uint32_t lanes_alike(uint32_t number, uint32_t bit) {
 __device__ inline float float_of_half(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 __device__ inline uint16_t half_of_float(float value) { return __half_as_ushort(__float2half_rn(value)); }
 #endif
+
+// Until all threads of the grid have come here; what they wrote is seen by all of them. `arrivals`: of blocks, so far;
+// 0 before the launch. By hand, since with the library's own barrier ptxas 13.0 fails for sm_100 (C7600).
+__device__ inline void sync_grid(uint32_t* arrivals) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    const uint32_t wanted = (atomicAdd(arrivals, 1u) / gridDim.x + 1) * gridDim.x;
+    while (*static_cast<volatile uint32_t*>(arrivals) < wanted) __nanosleep(20);
+    __threadfence();
+  }
+  __syncthreads();
+}
 
 // bfloat16 is the upper half of a float32; rounded to nearest, ties to even.
 __device__ inline float float_of_bfloat(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }

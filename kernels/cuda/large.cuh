@@ -209,8 +209,7 @@ struct JoinProducts : Pass<kJoiners, 4> {
   template <int L>
   __device__ static void run(const Workspace<V>& workspace) {
     const Team<L> team;
-    workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t) {
-      if (tile.first > 0) return;
+    workspace.tiles.for_each_group([&](const Tile& tile, int64_t) {
       put_what_is_after(team, tile, 1.0, Multiply(), [&](int64_t t) -> double& { return workspace.products[t]; });
     });
   }
@@ -222,8 +221,7 @@ struct JoinSums : Pass<kJoiners, 4> {
   template <int L>
   __device__ static void run(const Workspace<V>& workspace) {
     const Team<L> team;
-    workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t number) {
-      if (tile.first > 0) return;
+    workspace.tiles.for_each_group([&](const Tile& tile, int64_t number) {
       const auto* keys = workspace.sorting.keys + tile.place();
       const uint32_t n = workspace.present[number];
       const bool in_range = n == 0 || (is_in_range(value_of(keys[0])) && is_in_range(value_of(keys[n - 1])));
@@ -456,8 +454,7 @@ struct JoinLargest : Pass<kJoiners, 4> {
   template <int L>
   __device__ static void run(const Workspace<V>& workspace) {
     const Team<L> team;
-    workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t) {
-      if (tile.first > 0) return;
+    workspace.tiles.for_each_group([&](const Tile& tile, int64_t) {
       uint64_t* of_tiles = workspace.largest + tile.slot;
       uint64_t largest = 0;
       for (uint32_t t = team.thread; t < tile.tiles(); t += L) largest = Larger()(largest, of_tiles[t]);
@@ -499,8 +496,7 @@ struct JoinGradients : Pass<kJoiners, 4> {
   template <int L>
   __device__ static void run(const Workspace<V>& workspace) {
     const Team<L> team;
-    workspace.tiles.for_each_chunk([&](const Tile& tile, int64_t) {
-      if (tile.first > 0) return;
+    workspace.tiles.for_each_group([&](const Tile& tile, int64_t) {
       const auto at = [&](int which) {
         return [&, which](int64_t t) -> Pair& { return pairs_of_sums(workspace, t)[which]; };
       };

@@ -43,6 +43,13 @@ struct Tiles {
   __device__ void for_each_chunk(Body body) const {
     for (int64_t i = blockIdx.x; i < *chunk_count; i += gridDim.x) body(tiles[chunks[i]], chunks[i]);
   }
+  // Calls body(a group's first tile, that tile's number) for the groups of a block.
+  template <class Body>
+  __device__ void for_each_group(Body body) const {
+    for_each_chunk([&](const Tile& tile, int64_t number) {
+      if (tile.first == 0) body(tile, number);
+    });
+  }
 };
 
 // Up to kTile numbers to shared memory, there for this thread once it has waited; the last 16 bytes may bring some of

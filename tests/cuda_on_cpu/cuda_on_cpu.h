@@ -80,7 +80,7 @@ unsigned char* dynamic_shared();
 // Every lane of the warp gives 8 bytes; comes back when all have. What they gave stands until the next call but one.
 const uint64_t* gather_in_warp(uint64_t value);
 void wait_for_block();
-void wait_for_grid();
+void let_other_blocks_run();
 int sum_in_block(int value);
 
 template <class T>
@@ -141,6 +141,8 @@ inline unsigned __ballot_sync(unsigned mask, bool is) {
 inline int __any_sync(unsigned mask, bool is) { return __ballot_sync(mask, is) != 0; }
 inline int __all_sync(unsigned mask, bool is) { return __ballot_sync(mask, is) == 0xffffffffu; }
 inline void __syncwarp() { cuda_on_cpu::gather_in_warp(0); }
+inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+inline void __nanosleep(unsigned) { cuda_on_cpu::let_other_blocks_run(); }
 inline void __syncthreads() { cuda_on_cpu::wait_for_block(); }
 inline int __syncthreads_or(bool is) { return cuda_on_cpu::sum_in_block(is) != 0; }
 
@@ -213,7 +215,6 @@ cudaError_t launch_cooperatively(int64_t wanted, int block, size_t shared, Strea
                            [&] { kernel(arguments...); });
   return cudaSuccess;
 }
-inline void sync_grid(uint32_t*) { cuda_on_cpu::wait_for_grid(); }
 
 inline float float_of_half(uint16_t bits) {
   cpu::Float16 half;
