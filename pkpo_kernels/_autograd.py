@@ -18,6 +18,25 @@ from torch.autograd.function import _SingleLevelFunction
 
 _AFTER_AUTOGRAD = torch._C._after_autograd_keyset
 _functorch_is_active = torch._C._are_functorch_transforms_active
+_function_mode_is_on = torch._C._is_torch_function_mode_enabled
+_is_recorded = torch.is_grad_enabled
+_any_requires_grad = torch._C._any_requires_grad
+
+
+# Within it calls go past the Autograd key, where a kernel in Python takes longer than all else of a small call; to all
+# else that torch has for a call (other keys, modes, profilers) they are as before.
+below_autograd = torch._C._AutoDispatchBelowAutograd
+
+
+def needs_no_derivative(args) -> bool:
+    """Is it certain of a call with these plain tensors and numbers? Modes over torch's functions and torch.func may
+    differentiate where it does not show."""
+    return not (
+        (_is_recorded() and _any_requires_grad(*args))
+        or forward_ad._current_level >= 0
+        or _functorch_is_active()
+        or _function_mode_is_on()
+    )
 
 
 def register_linear(library: torch.library.Library, op, *, at: int, vjp: Callable, jvp: Callable) -> None:
@@ -33,7 +52,7 @@ def register_linear(library: torch.library.Library, op, *, at: int, vjp: Callabl
         def forward(ctx, keyset, keywords, *args):
             # A Function switches differentiation off inside; the outer levels of torch.func, further down, need it on.
             outer = _functorch_is_active()
-            with torch._C._AutoDispatchBelowAutograd(), torch.set_grad_enabled(outer), _set_fwd_grad_enabled(outer):
+            with below_autograd(), torch.set_grad_enabled(outer), _set_fwd_grad_enabled(outer):
                 output = op.redispatch(keyset & _AFTER_AUTOGRAD, *args, **keywords)
             point = args[at:]
             ctx.keywords, ctx.count = keywords, len(args)
@@ -65,7 +84,7 @@ def register_linear(library: torch.library.Library, op, *, at: int, vjp: Callabl
     Derivative.__name__ = Derivative.__qualname__ = f"Derivative_{op._opname}_{op._overloadname}"
 
     def kernel(keyset, *args, **keywords):
-        if (torch.is_grad_enabled() and torch._C._any_requires_grad(*args)) or forward_ad._current_level >= 0:
+        if (_is_recorded() and _any_requires_grad(*args)) or forward_ad._current_level >= 0:
             if _functorch_is_active():
                 with enable_single_level_autograd_function():
                     return Derivative.apply(keyset, keywords, *args)

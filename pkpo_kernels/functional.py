@@ -131,7 +131,7 @@ def max_at_k(
         return batch.finish(curve(*arguments, batch.k))
     if batch.offsets is None:
         return batch.finish(OPS["max_at_k"](batch.rewards, batch.k))
-    return batch.finish(OPS["max_at_k"].grouped(batch.rewards, batch.offsets, batch.k))
+    return batch.finish(OPS["max_at_k"](batch.rewards, batch.offsets, batch.k))
 
 
 def pass_at_k(
@@ -249,7 +249,7 @@ def transform_batch(batch: Batch, baseline: str) -> Tensor:
     """The op on samples as they are lined up."""
     if batch.offsets is None:
         return OPS["transform"](batch.rewards, batch.k, baseline=baseline)
-    return OPS["transform"].grouped(batch.rewards, batch.offsets, batch.k, baseline=baseline)
+    return OPS["transform"](batch.rewards, batch.offsets, batch.k, baseline=baseline)
 
 
 class Batch:

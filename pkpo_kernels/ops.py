@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import _checks, reference
-from ._autograd import register_linear
+from ._autograd import below_autograd, needs_no_derivative, register_linear
 from ._op_docs import DOCS
 
 library = torch.library.Library("pkpo", "DEF")
@@ -71,12 +71,24 @@ def choose_form_by_type(packet, name: str) -> None:
     microseconds for each that does not fit. Calls whose form shows in their positional arguments go to it directly."""
     tensors = _SCHEMAS[name][0].count("Tensor")
     by_schema, tensor_k, grouped = packet._op, packet.tensor_k, packet.grouped
+    plain = {
+        (Tensor,) * tensors + (int,): packet.default._op,
+        (Tensor,) * tensors + (Tensor,): tensor_k._op,
+        (Tensor,) * tensors + (Tensor, Tensor): grouped._op,
+    }
 
     def of_no_form(args, keywords):
         kinds = [type(a).__name__ for a in args] + [f"{word}={type(a).__name__}" for word, a in keywords.items()]
         return RuntimeError(f"pkpo::{name}: arguments must be {_FORMS[name]}, got ({', '.join(kinds)})")
 
+    def are_plain(keywords):
+        return len(keywords) == 1 and type(keywords.get("baseline")) is str
+
     def call(*args, **keywords):
+        form = plain.get(tuple(map(type, args)))
+        if form and needs_no_derivative(args) and (not keywords or are_plain(keywords)):
+            with below_autograd():
+                return form(*args, **keywords)
         # For None torch hands on an undefined tensor, of which its own functions crash before 2.13.
         if name in _FORMS:
             for argument in (*args, *keywords.values()):

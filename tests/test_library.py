@@ -43,6 +43,55 @@ def test_a_zero_dimensional_k_is_not_read_as_a_number():
     assert transform.tensor_k in seen and transform.default in seen and max_at_k.grouped in seen
 
 
+def test_a_call_that_needs_no_gradient_is_seen_by_whoever_watches():
+    """Such a call goes past autograd, and past nothing else."""
+    functions = []
+
+    class Functions(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            functions.append(func)
+            return func(*args, **(kwargs or {}))
+
+    rewards = x(4, 6)
+    with Functions():
+        transform(rewards, 2)
+    assert transform in functions or transform.default in functions
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        transform(rewards, 2)
+        transform(rewards, 2, baseline="none")
+    assert [event.count for event in profile.key_averages() if event.key == "pkpo::transform"] == [2]
+
+
+def test_a_mode_may_make_the_rewards_need_a_gradient():
+    leaf = x(4, 6).requires_grad_()
+
+    class Instead(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            return func(leaf, *args[1:], **(kwargs or {}))
+
+    with Instead():
+        y = transform(leaf.detach(), 2)
+    (gradient,) = torch.autograd.grad(y.square().sum(), leaf)
+    (expected,) = torch.autograd.grad(transform.default(leaf, 2).square().sum(), leaf)
+    assert gradient.abs().sum() > 0 and torch.equal(gradient, expected)
+
+
+def test_a_subclass_may_hold_rewards_that_need_a_gradient():
+    class Holder(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            inner = [argument.inner if isinstance(argument, Holder) else argument for argument in args]
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*inner, **(kwargs or {}))
+
+    leaf = x(4, 6).requires_grad_()
+    held = torch.zeros(4, 6).as_subclass(Holder)
+    held.inner = leaf
+    (gradient,) = torch.autograd.grad(transform(held, 2).square().sum(), leaf)
+    (expected,) = torch.autograd.grad(transform.default(leaf, 2).square().sum(), leaf)
+    assert gradient.abs().sum() > 0 and torch.equal(gradient, expected)
+
+
 class Counter:
     """A compiler backend that counts how often it is asked."""
 
