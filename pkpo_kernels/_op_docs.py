@@ -60,7 +60,7 @@ DOCS = {
         max_at_k(rewards, k)             k an integer
         max_at_k(rewards, k)             k a tensor
         max_at_k(rewards, offsets, k)    groups of any lengths, one after another; k a tensor
-        max_at_k(rewards, ks)            ks a list of integers: a curve from one sort
+        max_at_k(rewards, ks)            ks a list of integers: a curve, on the CPU from one sort
         max_at_k(rewards, offsets, ks)
 
     .. math:: \binom{n}{k}^{-1} \sum_{|I| = k} \max_{i \in I} x_i = \sum_q \frac{\binom{q}{k-1}}{\binom{n}{k}} x_q

@@ -108,7 +108,7 @@ def max_at_k(
     rewards, objective, group_ids, lengths, mask
         As for :func:`transform`.
     k : int, Tensor or sequence of int
-        As for :func:`transform`. A list, tuple or range asks for several at once, from one sort: a curve.
+        As for :func:`transform`. A list, tuple or range asks for several at once, a curve; on the CPU from one sort.
 
     Returns
     -------
