@@ -45,7 +45,7 @@ def phases():
     yield [Step("benchmark", [python, "-m", "bench.gpu"], 300)]
     checks = [
         tests("cuda", "gpu", "transform", "grouped", "gradients", "promises", "errors", "large_groups"),
-        tests("triton", "transform", "grouped", "gradients", "triton_rows"),
+        tests("triton", "transform", "grouped", "gradients", "triton_rows", slow_every=11),
     ]
     sanitizer = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     for tool in ("memcheck", "racecheck"):
@@ -54,8 +54,10 @@ def phases():
     yield checks
 
 
-def tests(backend, *names):
+def tests(backend, *names, slow_every=1):
+    """``slow_every``: of Triton's hundreds of tests, each of which has a kernel or two compiled, for seconds."""
     command = [sys.executable, "-m", "pytest", "-q", *(f"tests/test_{name}.py" for name in names)]
+    command += ["--slow-every", str(slow_every)]
     if importlib.util.find_spec("xdist"):
         command += ["-n", str(max(1, min(6, os.cpu_count() // 2)))]
     return Step(f"tests of {backend}", command, 150, {"PKPO_TEST_BACKENDS": backend})

@@ -25,7 +25,8 @@ def is_slow(item):
     """Of Triton's compiler or its interpreter, which take seconds a test."""
     if item.get_closest_marker("always"):
         return False
-    return os.environ.get("TRITON_INTERPRET") == "1" or "::test_compiles_without_spilling" in item.nodeid
+    on_triton = os.environ.get("TRITON_INTERPRET") == "1" or os.environ.get("PKPO_TEST_BACKENDS") == "triton"
+    return on_triton or "::test_compiles_without_spilling" in item.nodeid
 
 
 def pytest_collection_modifyitems(config, items):
