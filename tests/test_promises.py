@@ -70,6 +70,20 @@ def test_a_batch_that_is_done_in_turns(backend, n):
             assert identical(y[g], op(x[g]))
 
 
+@every_backend
+@every_baseline
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_small_rows_beside_odd_ones(backend, baseline, dtype):
+    """Absent and infinite rewards in one row, and in so many that the CPU kernel gives up to look for others."""
+    for n in range(2, 17):
+        x = torch.randn(150, n, generator=torch.Generator().manual_seed(n)).to(dtype)
+        x[3, 1:], x[20, 0], x[37, 0], x[-1, 0] = torch.nan, torch.inf, -torch.inf, torch.nan
+        x[50:120:3, 0], x[60] = torch.nan, torch.nan
+        y = backend.transform(x, n - 1, baseline=baseline)
+        for g in (0, 3, 4, 20, 21, 37, 49, 50, 51, 60, 61, 118, 119, 120, 141, 149):
+            assert identical(y[g], backend.transform(x[g], n - 1, baseline=baseline)), (n, g)
+
+
 NARROW = (torch.float32, torch.bfloat16, torch.float16, torch.bool, torch.uint8, torch.int8, torch.int16)
 
 
@@ -293,8 +307,9 @@ def test_a_zero_is_never_negative(backend, baseline):
     ):
         for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
             rewards, k = x.to(dtype), 1 if len(x) == 2 else 2
-            y = backend.transform(rewards, k, baseline=baseline)
-            assert (y == 0).all() and not y.signbit().any()
+            for rows in (rewards, rewards.repeat(40, 1)):
+                y = backend.transform(rows, k, baseline=baseline)
+                assert (y == 0).all() and not y.signbit().any()
             assert not backend.max_at_k(rewards, 2).signbit().any()
             zeros = torch.zeros_like(rewards)
             below = [torch.nextafter(zeros, zeros - 1)] if dtype in (torch.float64, torch.float32) else []

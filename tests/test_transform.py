@@ -48,6 +48,26 @@ def test_every_n_and_k_up_to_12(backend, dtype, form, record_property):
     report(record_property, backend, form, dtype, worst)
 
 
+@pytest.mark.parametrize("form", ["none", "loo", "loo-1"])
+@every_dtype
+def test_small_rows_side_by_side(dtype, form, record_property):
+    """So many that the CPU kernel fills its registers with them once and more, and has some left."""
+    rows = torch.randn(37, 17, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+    rows[::5] = rows[::5].round()
+    rows[1::7] = (rows[1::7] > 0.5).to(dtype)
+    for n in range(2, 18):
+        x = rows[:, :n].contiguous()
+        for k in sorted({1, 2, n // 2 + 1, n}):
+            if not oracle.allowed(form, n, k):
+                continue
+            exact = [oracle.transform(group, k, form) for group in x.tolist()]
+            for backend in BACKENDS:
+                for y, expected in zip(call(backend, form, x, k), exact, strict=True):
+                    error = relative_error_of(y, expected)
+                    assert error <= BOUND[dtype], (backend, n, k)
+                    report(record_property, backend, form, dtype, error)
+
+
 def large_cases():
     for n in (13, 16, 63, 64, 100, 257, 1000, 1024, 4097, 6000, 65536):
         for k in sorted({1, 2, 3, 8, n // 2, n - 1, n}):

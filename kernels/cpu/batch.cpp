@@ -1,6 +1,7 @@
 // A batch of groups, for one instruction set: elements become float32 or float64 values, groups of similar size are put
 // side by side into blocks (columns.h), groups of two values are counted (two_values.h), large ones are done alone
-// (group.h). PKPO_ISA names the instruction set that the compiler is told to use.
+// (group.h); small rows of one size and k have a way of their own (small_rows.h). PKPO_ISA names the instruction set
+// that the compiler is told to use.
 //
 // A batch whose elements are float32 or float64 and lie one after another is read and written where it is; others are
 // converted a block at a time, in a copy that stays in the cache.
@@ -15,6 +16,7 @@
 #include "group.h"
 #include "half.h"
 #include "isa.h"
+#include "small_rows.h"
 #include "two_values.h"
 
 #if !defined(PKPO_ISA)
@@ -95,18 +97,16 @@ class Batch {
         return;
       }
     }
-    per_sample([&](const Block<Value>& block, bool alone) {
-      if (two_values_.transform(block, form)) return;
-      if (!alone) return columns_.transform(block, form);
-      for (int l = 0; l < block.count; ++l) {
-        Group<Value>::transform(block.rewards[l], block.size[l], block.k[l], form, kCompensated, block.out[l]);
-      }
-    });
+    int64_t done = first_;
+    if constexpr (kSame) {
+      if (has_small_rows()) done = transform_small_rows(form);
+    }
+    transform_blocks(form, done, last_);
   }
 
   void transform_backward(Form form, const Array& grad) {
     grad_ = &grad;
-    per_sample([&](const Block<Value>& block, bool alone) {
+    per_sample(first_, last_, [&](const Block<Value>& block, bool alone) {
       if (!alone) return columns_.transform_backward(block, form);
       for (int l = 0; l < block.count; ++l) {
         Group<Value>::transform_backward(block.grad[l], block.rewards[l], block.size[l], block.k[l], form,
@@ -118,7 +118,7 @@ class Batch {
   void max_at_k_backward(const Array& grad) {
     grad_ = &grad;
     grad_per_group_ = true;
-    per_sample([&](const Block<Value>& block, bool alone) {
+    per_sample(first_, last_, [&](const Block<Value>& block, bool alone) {
       if (!alone) return columns_.max_at_k_backward(block);
       for (int l = 0; l < block.count; ++l) {
         Group<Value>::max_at_k_backward(*block.grad[l], block.rewards[l], block.size[l], block.k[l], block.out[l]);
@@ -133,7 +133,7 @@ class Batch {
       Out* out = out_.at<Out>(g, g * count);
       for (int64_t j = 0; j < count; ++j) out[j * out_.stride] = result<Out>(std::numeric_limits<Value>::quiet_NaN());
     }
-    for_each_lot([&](const Lot& lot, bool alone) {
+    for_each_lot(first_, last_, [&](const Lot& lot, bool alone) {
       Scratch scratch;
       Block<Value> block = block_of(lot, scratch);
       Value* results = scratch.take<Value>(lot.count * count);
@@ -154,6 +154,8 @@ class Batch {
 
  private:
   static constexpr bool kSame = std::is_same_v<In, Value>;
+  static constexpr int kCounted = 16;  // from so many samples on two values are counted faster than sorted
+  static constexpr int kPatience = 4;  // after so many blocks in a row with odd rewards, stop looking for others
   static constexpr bool kCompensated = std::is_same_v<In, double>;  // integers come out as float32
 
   // Groups that go together. Unused lanes repeat the first group, once they are filled.
@@ -197,19 +199,60 @@ class Batch {
     return largest;
   }
 
-  // body(lot, whether its groups are better done alone) for all groups that have samples.
+  // Rows of the same size and k that lie one after another and are done where they are.
+  bool has_small_rows() const {
+    if (!same_size_ || groups_.k.stride != 0 || last_ - first_ < kLanes) return false;
+    const int64_t n = groups_.size(first_);
+    return SmallRows<Value>::kSmallest <= n && n <= SmallRows<Value>::kLargest && rewards_.leading == 0 &&
+           rewards_.stride == 1 && out_.leading == 0 && out_.stride == 1;
+  }
+
+  // Those from first_ on, as many as fill registers; gives the first that is not done.
+  int64_t transform_small_rows(Form form) {
+    const int64_t n = groups_.size(first_), k = clamp_k(groups_.k[0], n, form);
+    if (k < 1) return first_;
+    const auto transform = SmallRows<Value>::transform_of(n);
+    const int64_t origin = groups_.begin(first_) - first_ * n;
+    const Value* rewards = static_cast<const Value*>(rewards_.data) + origin;
+    Value* out = static_cast<Value*>(out_.data) + origin;
+    const int64_t last_begin = groups_.begin(groups_.count) - origin - SmallRows<Value>::readable(n);
+    if (n >= kCounted && TwoValues<Value>::are_all(rewards + first_ * n, 4 * n)) return first_;
+    int failures = 0;
+    int64_t g = first_;
+    for (; g + kLanes <= last_ && g * n <= last_begin && failures < kPatience; g += kLanes) {
+      if (transform(cache_.get(n, k, form), rewards + g * n, out + g * n)) {
+        failures = 0;
+      } else {
+        transform_blocks(form, g, g + kLanes);
+        ++failures;
+      }
+    }
+    return g;
+  }
+
+  void transform_blocks(Form form, int64_t first, int64_t last) {
+    per_sample(first, last, [&](const Block<Value>& block, bool alone) {
+      if (two_values_.transform(block, form)) return;
+      if (!alone) return columns_.transform(block, form);
+      for (int l = 0; l < block.count; ++l) {
+        Group<Value>::transform(block.rewards[l], block.size[l], block.k[l], form, kCompensated, block.out[l]);
+      }
+    });
+  }
+
+  // body(lot, whether its groups are better done alone) for the groups [first, last) that have samples.
   template <class Body>
-  void for_each_lot(Body body) {
+  void for_each_lot(int64_t first, int64_t last, Body body) {
     if (same_size_) {
-      if (first_ == last_) return;
+      if (first == last) return;
       const int64_t n = groups_.size(first_), origin = groups_.begin(first_) - first_ * n;
       const int most = n > Plan::kLargest ? 1 : kLanes;
       Lot lot;
       std::fill(lot.size, lot.size + kLanes, n);
       std::fill(lot.k, lot.k + kLanes, groups_.k[first_]);
       lot.largest = n;
-      for (int64_t g = first_; g < last_; g += lot.count) {
-        const int count = lot.count = static_cast<int>(std::min<int64_t>(most, last_ - g));
+      for (int64_t g = first; g < last; g += lot.count) {
+        const int count = lot.count = static_cast<int>(std::min<int64_t>(most, last - g));
         for (int l = 0; l < kLanes; ++l) lot.g[l] = g + (l < count ? l : 0);
         for (int l = 0; l < kLanes; ++l) lot.begin[l] = origin + (g + (l < count ? l : 0)) * n;
         lot.last_begin = origin + (g + count - 1) * n;
@@ -228,16 +271,15 @@ class Batch {
     Lot lots[kClasses + 1];
     const auto run = [&](Lot& lot) {
       if (lot.count > 0) {
-        const Lot& first = lot;
         const int count = lot.count;
-        while (lot.count < kLanes) lot.add(first.g[0], first.begin[0], first.size[0], first.k[0]);
+        while (lot.count < kLanes) lot.add(lot.g[0], lot.begin[0], lot.size[0], lot.k[0]);
         lot.count = count;
         body(lot, better_alone(lot));
       }
       lot.count = 0;
       lot.largest = lot.last_begin = 0;
     };
-    for (int64_t g = first_; g < last_; ++g) {
+    for (int64_t g = first; g < last; ++g) {
       const int64_t begin = groups_.begin(g), size = groups_.size(g);
       if (size == 0) continue;
       Lot& lot = lots[size > Plan::kLargest ? kClasses : class_of(size)];
@@ -314,10 +356,10 @@ class Batch {
     return lot.largest + kLanes;
   }
 
-  // body(block, alone) with a result for every sample.
+  // body(block, alone) with a result for every sample of the groups [first, last).
   template <class Body>
-  void per_sample(Body body) {
-    for_each_lot([&](const Lot& lot, bool alone) {
+  void per_sample(int64_t first, int64_t last, Body body) {
+    for_each_lot(first, last, [&](const Lot& lot, bool alone) {
       Scratch scratch;
       Block<Value> block = block_of(lot, scratch);
       const bool one_after_another = out_.leading == 0 && out_.stride == 1 && same_size_;
@@ -352,6 +394,7 @@ class Batch {
   const bool same_size_;
   const Array* grad_ = nullptr;
   bool grad_per_group_ = false;
+  CoefficientCache& cache_ = CoefficientCache::of_this_thread();
   Columns<Value> columns_;
   TwoValues<Value> two_values_;
 };

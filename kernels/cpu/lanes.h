@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -58,6 +59,21 @@ V shuffle(const V& a, const V& b) {
   using Index = std::conditional_t<sizeof(a[0]) == 8, int64_t, int32_t>;
   typedef Index Places __attribute__((vector_size(sizeof(V))));
   return __builtin_shuffle(a, b, Places{places...});
+#endif
+}
+
+// Vectors of half the width one after another.
+template <class V, class Half>
+inline __attribute__((always_inline)) V join(const Half& a, const Half& b) {
+#if defined(__clang__) || __GNUC__ >= 12
+  return [&]<size_t... j>(std::index_sequence<j...>) {
+    return __builtin_shufflevector(a, b, static_cast<int>(j)...);
+  }(std::make_index_sequence<2 * sizeof(Half) / sizeof(a[0])>());
+#else
+  V v;
+  std::memcpy(&v, &a, sizeof(a));
+  std::memcpy(reinterpret_cast<char*>(&v) + sizeof(a), &b, sizeof(b));
+  return v;
 #endif
 }
 
@@ -235,6 +251,8 @@ struct Wide<double> {
   using Type = Lanes<double>::Vector;
 
   static Type load(const double* from) { return Lanes<double>::load(from); }
+  static Type of(const Type& v) { return v; }
+  static Type rounded(const Type& v) { return v; }
   static void store(double* to, const Type& v) { Lanes<double>::store(to, v + 0.0); }  // + 0: no zero is negative
   static void store_nonnegative(double* to, const Type& v) { Lanes<double>::store(to, v); }
 };
@@ -276,6 +294,14 @@ struct Wide<float> {
 #endif
   }
 
+  static Type of(const Lanes<float>::Vector& v) {
+    HalfVector halves[2];
+    std::memcpy(halves, &v, sizeof(v));
+    return {widen(halves[0]), widen(halves[1])};
+  }
+  static Lanes<float>::Vector rounded(const Type& v) {
+    return join<Lanes<float>::Vector>(narrow(v.low), narrow(v.high));
+  }
   static Type load(const float* from) {
     return {widen(load_vector<HalfVector>(from)), widen(load_vector<HalfVector>(from + half))};
   }

@@ -5,6 +5,8 @@
 
 #include <bit>
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 
 #include "lanes.h"
 
@@ -33,35 +35,55 @@ class Sum {
   D sum_ = constant<D>(0), lost_ = constant<D>(0);
 };
 
+// Calls body(q) for the ranks 1 .. n - 1; where n is known to the compiler, one after another, without a loop.
+template <class Body>
+inline __attribute__((always_inline)) void upwards(int64_t n, Body body) {
+  for (int64_t q = 1; q < n; ++q) body(q);
+}
+template <class Body>
+inline __attribute__((always_inline)) void downwards(int64_t n, Body body) {
+  for (int64_t q = n - 1; q >= 1; --q) body(q);
+}
+template <int n>
+using Known = std::integral_constant<int, n>;
+template <int n, class Body>
+inline __attribute__((always_inline)) void upwards(Known<n>, Body body) {
+  [&]<int... q>(std::integer_sequence<int, q...>) { (body(q + 1), ...); }(std::make_integer_sequence<int, n - 1>());
+}
+template <int n, class Body>
+inline __attribute__((always_inline)) void downwards(Known<n>, Body body) {
+  [&]<int... q>(std::integer_sequence<int, q...>) { (body(n - 1 - q), ...); }(std::make_integer_sequence<int, n - 1>());
+}
+
 // put(p, y[p]) for every rank p of the n sorted values value(0) <= ... <= value(n-1), finite and their differences too;
 // put_nonnegative where no y can be below zero. See coefficients.h for y. C gives the coefficients, as numbers or as a
 // number a lane. `partial` holds n values while there are sums in both directions.
-template <bool compensated, class D, class C, class Value, class Put, class PutNonnegative>
-inline __attribute__((always_inline)) void scan(const C& c, int64_t n, Value value, D* partial, Put put,
+template <bool compensated, class D, class C, class N, class Value, class Put, class PutNonnegative>
+inline __attribute__((always_inline)) void scan(const C& c, N n, Value value, D* partial, Put put,
                                                 PutNonnegative put_nonnegative) {
   // Calls each(q, up[1] d[1] + ... + up[q] d[q]).
-  const auto sum_up = [&](auto each) {
+  const auto sum_up = [&](auto each) __attribute__((always_inline)) {
     Sum<D, compensated> below;
     D previous = value(0);
     each(0, below.value());
-    for (int64_t q = 1; q < n; ++q) {
+    upwards(n, [&](int64_t q) __attribute__((always_inline)) {
       const D here = value(q);
       below.add(c.up(q) * (here - previous));
       each(q, below.value());
       previous = here;
-    }
+    });
   };
   // Calls each(q, down[n-1] d[n-1] + ... + down[q+1] d[q+1]).
-  const auto sum_down = [&](auto each) {
+  const auto sum_down = [&](auto each) __attribute__((always_inline)) {
     Sum<D, compensated> above;
     D next = value(n - 1);
     each(n - 1, above.value());
-    for (int64_t q = n - 1; q >= 1; --q) {
+    downwards(n, [&](int64_t q) __attribute__((always_inline)) {
       const D here = value(q - 1);
       above.add(c.down(q) * (next - here));
       each(q - 1, above.value());
       next = here;
-    }
+    });
   };
   if (c.has_up() && !c.has_down() && !c.has_top()) return sum_up(put_nonnegative);
 

@@ -79,46 +79,39 @@ constexpr int square_size(int64_t n) {
   return lanes >= 16 && n <= lanes / 4 ? lanes / 4 : lanes >= 8 && n <= lanes / 2 ? lanes / 2 : lanes;
 }
 
-// Vectors of half the width one after another.
-template <class V, class Half>
-inline __attribute__((always_inline)) V join(const Half& a, const Half& b) {
-#if defined(__clang__) || __GNUC__ >= 12
-  return [&]<size_t... j>(std::index_sequence<j...>) {
-    return __builtin_shufflevector(a, b, static_cast<int>(j)...);
-  }(std::make_index_sequence<2 * sizeof(Half) / sizeof(a[0])>());
-#else
-  V v;
-  std::memcpy(&v, &a, sizeof(a));
-  std::memcpy(reinterpret_cast<char*>(&v) + sizeof(a), &b, sizeof(b));
-  return v;
-#endif
-}
+// Rows that lie one after another, for what else takes an array of pointers to rows.
+template <class T>
+struct Adjacent {
+  T* first;
+  int64_t n;
 
-// `size` samples from `begin` of the rows that share a vector: row i, row i + size, ...
-template <class Value, int size, int lanes>
-inline __attribute__((always_inline)) auto gather_rows(const Value* const* rows, int64_t begin) {
+  T* operator[](int64_t l) const { return first + l * n; }
+};
+
+// `size` samples from `begin` of the rows that share a vector: row l, row l + size, ...
+template <class Value, int size, int lanes, class Rows>
+inline __attribute__((always_inline)) auto gather_rows(const Rows& rows, int64_t l, int64_t begin) {
   using V = typename VectorOf<Value, lanes>::type;
   if constexpr (lanes == size) {
-    return load_vector<V>(rows[0] + begin);
+    return load_vector<V>(rows[l] + begin);
   } else {
-    return join<V>(gather_rows<Value, size, lanes / 2>(rows, begin),
-                   gather_rows<Value, size, lanes / 2>(rows + lanes / 2, begin));
+    return join<V>(gather_rows<Value, size, lanes / 2>(rows, l, begin),
+                   gather_rows<Value, size, lanes / 2>(rows, l + lanes / 2, begin));
   }
 }
 
-template <class Value, int size>
-void square_to_columns(const Value* const* rows, int64_t begin, Value* columns) {
+template <class Value, int size, class Rows>
+void square_to_columns(const Rows& rows, int64_t begin, Value* columns) {
   constexpr int lanes = Lanes<Value>::count;
   typename Lanes<Value>::Vector v[size];
-  for (int i = 0; i < size; ++i) v[i] = gather_rows<Value, size, lanes>(rows + i, begin);
+  for (int i = 0; i < size; ++i) v[i] = gather_rows<Value, size, lanes>(rows, i, begin);
   transpose_squares<Value, size>(v);
   for (int i = 0; i < size; ++i) Lanes<Value>::store(columns + i * lanes, v[i]);
 }
 
 // Columns to the rows [0, whole), `size` samples each, and to the rows [whole, count), n samples each.
-template <class Value, int size>
-void columns_to_square(const Value* columns, int64_t begin, int64_t n, Value* const* rows, int64_t whole,
-                       int64_t count) {
+template <class Value, int size, class Rows>
+void columns_to_square(const Value* columns, int64_t begin, int64_t n, const Rows& rows, int64_t whole, int64_t count) {
   constexpr int lanes = Lanes<Value>::count;
   typename Lanes<Value>::Vector v[size];
   for (int i = 0; i < size; ++i) v[i] = Lanes<Value>::load(columns + i * lanes);
@@ -156,18 +149,18 @@ inline void for_each_square(int64_t n, Square square) {
 }
 
 // rows[l], l < lanes, to columns: reads n samples of each row, or one square where that is more.
-template <class Value>
-void rows_to_columns(const Value* const* rows, int64_t n, Value* columns) {
-  for_each_square<Value>(n, [=]<int size>(int64_t begin) {
+template <class Value, class Rows>
+void rows_to_columns(const Rows& rows, int64_t n, Value* columns) {
+  for_each_square<Value>(n, [&]<int size>(int64_t begin) {
     square_to_columns<Value, size>(rows, begin, columns + begin * Lanes<Value>::count);
   });
 }
 
 // Columns to rows[l] for l < count. Writes n samples of each row and nothing else, but reads columns up to a whole
 // square. adjacent: row l + 1 begins where row l ends.
-template <class Value>
-void columns_to_rows(const Value* columns, int64_t n, Value* const* rows, int64_t count, bool adjacent) {
-  for_each_square<Value>(n, [=]<int size>(int64_t begin) {
+template <class Value, class Rows>
+void columns_to_rows(const Value* columns, int64_t n, const Rows& rows, int64_t count, bool adjacent) {
+  for_each_square<Value>(n, [&]<int size>(int64_t begin) {
     // Up to here rows can be written a whole piece at a time: what is written behind one is overwritten by the next.
     const int64_t whole = n >= size ? count : adjacent ? count - (size - 1) / n : 0;
     columns_to_square<Value, size>(columns + begin * Lanes<Value>::count, begin, n, rows, whole, count);

@@ -48,6 +48,12 @@ class TwoValues {
     return true;
   }
 
+  // Are there no more than two among these?
+  static bool are_all(const Value* x, int64_t count) {
+    const Value *end = x + count, *other = std::find_if(x, end, [&](Value v) { return v != *x; });
+    return std::all_of(other, end, [&](Value v) { return v == *x || v == *other; });
+  }
+
  private:
   using L = Lanes<Value>;
   using V = typename L::Vector;
