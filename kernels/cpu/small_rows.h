@@ -4,6 +4,7 @@
 // columns.h, which is left the rows with absent or very large rewards.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <utility>
