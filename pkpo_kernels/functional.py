@@ -235,6 +235,11 @@ def _group_on_device(ids: Tensor) -> Grouping:
     return Grouping(order, offsets, numbers)
 
 
+def _to(device: torch.device, tensor: Tensor) -> Tensor:
+    """From the host without a wait for what the device has to do before."""
+    return tensor.to(device, non_blocking=tensor.device.type == "cpu")
+
+
 def _integers(op: str, name: str, value, device=None) -> Tensor:
     try:
         tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
@@ -284,20 +289,20 @@ class Batch:
         if rewards.dim() != 1:
             _checks.fail(op, f"rewards must have shape (N,) with group_ids or lengths, got {tuple(rewards.shape)}")
         if lengths is not None:
-            lengths = _integers(op, "lengths", lengths, rewards.device)
+            lengths = _integers(op, "lengths", lengths)
             if lengths.dim() != 1:
                 _checks.fail(op, f"lengths must have shape (G,), got {tuple(lengths.shape)}")
-            if lengths.numel() and int(lengths.min()) < 0:
-                _checks.fail(op, f"lengths must not be negative, got {int(lengths.min())}")
-            if int(lengths.sum()) != len(rewards):
-                total = int(lengths.sum())
+            smallest, total = torch.stack([lengths.min(), lengths.sum()]).tolist() if lengths.numel() else (0, 0)
+            if smallest < 0:
+                _checks.fail(op, f"lengths must not be negative, got {smallest}")
+            if total != len(rewards):
                 _checks.fail(op, f"lengths must add up to the number of rewards, {len(rewards)}, got {total}")
-            self.offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+            self.offsets = _to(rewards.device, torch.nn.functional.pad(lengths.cumsum(0), (1, 0)))
             return
         order, offsets, _ = _group_by(op, group_ids)
         if len(order) != len(rewards):
             _checks.fail(op, f"group_ids must have one id a reward, {len(rewards)}, got {len(order)}")
-        self.order, self.offsets = order.to(rewards.device), offsets.to(rewards.device)
+        self.order, self.offsets = _to(rewards.device, order), _to(rewards.device, offsets)
         self.rewards = rewards.index_select(0, self.order)
 
     def _k(self, op, k):
@@ -313,7 +318,7 @@ class Batch:
         if isinstance(k, Tensor):
             return k
         if isinstance(k, np.ndarray) and k.shape:
-            return torch.as_tensor(k, device=self.rewards.device)
+            return _to(self.rewards.device, torch.as_tensor(k))
         if isinstance(k, (np.ndarray, np.integer)):
             k = k.item()
         if isinstance(k, bool) or not isinstance(k, int | torch.SymInt):

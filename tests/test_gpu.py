@@ -7,6 +7,7 @@ from compare import BOUND, relative_error_of
 from oracle import transform as exact_transform
 from test_promises import identical
 
+import pkpo_kernels
 from pkpo_kernels import _backends
 
 pytestmark = pytest.mark.skipif("cuda" not in BACKENDS, reason=f"no GPU to test: {_backends.cuda_problem}")
@@ -65,10 +66,13 @@ def test_nothing_waits_for_the_device():
     values, k = x(7000), torch.tensor([2, 1, 4, 3], device="cuda")
     dense = x(4, 16).requires_grad_()
     transform(values, offsets, k)
+    pkpo_kernels.transform(values, 2, group_ids=["a", "b"] * 3500)
     torch.cuda.set_sync_debug_mode("error")
     try:
         transform(values, offsets, k)
         max_at_k(values, offsets, k)
+        pkpo_kernels.transform(values, 2, lengths=[3, 0, 597, 6400])
+        pkpo_kernels.transform(values, 2, group_ids=["a", "b"] * 3500)
         transform(dense, 3).sum().backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
