@@ -133,6 +133,18 @@ def test_no_group_is_large_though_there_are_many_samples(backend):
 
 
 @every_backend
+def test_memory_that_held_something_else(backend):
+    """The workspace's, too, in which blocks that wait for each other are counted."""
+    offsets, values = torch.arange(5) * 9000, (random(4 * 9000) * 1000).round()
+    for byte in (0x55, 0xFF, 0):
+        for _ in range(3):
+            torch.full((4 << 20,), byte, dtype=torch.uint8)  # memory that is given back, and given out again
+        y = BACKENDS[backend].transform(values, offsets, torch.tensor(2))
+        for its_values, its_y in zip(values.view(4, -1), y.view(4, -1)):
+            assert_transformed(its_y, its_values.long())
+
+
+@every_backend
 def test_a_large_group_among_thousands(backend):
     before, n, behind = 7000, 9000, 3000
     offsets = torch.cat([torch.arange(before + 1) * 2, 2 * before + n + torch.arange(behind + 1) * 2])

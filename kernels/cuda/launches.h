@@ -41,8 +41,9 @@ cudaError_t run_small(const Call& call, Stream stream);
 template <class V, Op op, bool usual>
 cudaError_t run_small_of(const Call& call, Stream stream);
 
-// Groups that differ in size, of up to ragged_room() samples; larger ones are left alone.
-cudaError_t run_ragged(const Call& call, Stream stream);
+// Groups that differ in size, of up to ragged_room() samples; larger ones are left alone. `counter` is set to 0, if it
+// is not null.
+cudaError_t run_ragged(const Call& call, uint32_t* counter, Stream stream);
 int64_t ragged_room(const Call& call);
 
 // Groups of `smallest` to `room` samples, room <= 4096, or 8192 where a thread has 16.
@@ -51,7 +52,9 @@ cudaError_t run_block(const Call& call, int64_t room, uint32_t smallest, Stream 
 cudaError_t fit_in_blocks(const Call& call, int64_t room, int64_t groups, bool* fit);
 
 // Groups of `smallest` samples and more: in one launch where groups differ in size and have few samples in all, which
-// says whether it is so; in a launch for every pass.
+// says whether the device does that; in a launch for every pass. counter_at_once(): in the workspace, 0 before the one
+// launch; null where there is none.
+uint32_t* counter_at_once(const Call& call, uint32_t smallest, void* workspace);
 cudaError_t run_large_at_once(const Call& call, uint32_t smallest, void* workspace, Stream stream, bool* is_done);
 cudaError_t run_large(const Call& call, uint32_t smallest, void* workspace, Stream stream);
 size_t large_workspace(const Call& call, uint32_t smallest);

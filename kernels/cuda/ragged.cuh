@@ -22,9 +22,12 @@ constexpr int ragged_blocks() {
   return I == 16 ? 3 : I == 8 && sizeof(V) == 4 && op == Op::transform && !usual ? 4 : small_blocks<V, I, 32, op>();
 }
 
-// Groups of more than kWarp * I samples are left alone: another launch does them.
+// Groups of more than kWarp * I samples are left alone: another launch does them. `counter`: what is to be 0 then, or
+// null.
 template <class V, int I, Op op, bool usual>
-__global__ void __launch_bounds__(kSmallBlock, ragged_blocks<V, I, op, usual>()) ragged_groups(Call call) {
+__global__ void __launch_bounds__(kSmallBlock, ragged_blocks<V, I, op, usual>())
+    ragged_groups(Call call, uint32_t* counter) {
+  if (counter && blockIdx.x == 0 && threadIdx.x == 0) *counter = 0;
   if constexpr (usual) say_usual(call);
   using C = std::conditional_t<op == Op::backward, double, V>;
   constexpr int room = kWarp * I, warps = kSmallBlock / kWarp;

@@ -46,25 +46,24 @@ const char* run(const Call& call, void* workspace, void* stream_pointer) {
   const Batch& batch = call.batch;
   const Stream stream = static_cast<Stream>(stream_pointer);
   if (batch.count == 0) return nullptr;
-  const int64_t largest = largest_group(batch);
+  const int64_t largest = largest_group(batch), in_block = largest_block(call), most = std::min(largest, in_block);
+  const uint32_t smallest = static_cast<uint32_t>(in_block + 1);  // of large groups
   const bool ragged = batch.offsets.data != nullptr;
   cudaError_t error = cudaSuccess;
   int64_t done = 0;  // groups of up to so many samples are
   if (ragged) {
     done = ragged_room(call);
-    error = run_ragged(call, stream);
+    error = run_ragged(call, counter_at_once(call, smallest, workspace), stream);
   } else if (largest <= largest_small(call)) {
     done = largest;
     bool is_done = false;
     error = run_quick(call, stream, &is_done);
     if (error == cudaSuccess && !is_done) error = is_tiny(call) ? run_tiny(call, stream) : run_small(call, stream);
   }
-  const int64_t in_block = largest_block(call), most = std::min(largest, in_block);
   if (error == cudaSuccess && done < most && (ragged || largest <= in_block)) {
     error = run_blocks(call, done + 1, most, stream);
   }
   if (error == cudaSuccess && largest > in_block) {
-    const uint32_t smallest = static_cast<uint32_t>(in_block + 1);
     bool is_done = false;
     error = run_large_at_once(call, smallest, workspace, stream, &is_done);
     if (error == cudaSuccess && !is_done) error = run_large(call, smallest, workspace, stream);

@@ -30,7 +30,7 @@ struct Tiles {
   int64_t* chunks;  // the number of the first tile of each
   int64_t* chunk_count;
   uint64_t* ends;      // a stretch of groups each
-  uint32_t* arrivals;  // of blocks that wait for each other
+  uint32_t* arrivals;  // of blocks that wait for each other; 0 before the launch
 
   // Calls body(tile, its number) for the tiles of a block.
   template <class Body>

@@ -62,11 +62,6 @@ inline cudaError_t cudaGetDeviceCount(int* count) {
   return cudaSuccess;
 }
 
-inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, void*) {
-  std::memset(to, value, bytes);
-  return cudaSuccess;
-}
-
 namespace cuda_on_cpu {
 
 extern thread_local dim3 thread_index, block_index, block_size, grid_size;
