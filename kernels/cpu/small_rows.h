@@ -106,7 +106,7 @@ class SmallRows {
 
   template <int count, class Body>
   static inline __attribute__((always_inline)) void each(Body body) {
-    [&]<int... i>(std::integer_sequence<int, i...>) {
+    [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
       (body.template operator()<i>(), ...);
     }(std::make_integer_sequence<int, count>());
   }
