@@ -23,7 +23,12 @@ template <class Value>
 class SmallRows {
  public:
   using L = Lanes<Value>;
-  static constexpr int kLanes = L::count, kSmallest = 2, kLargest = 16;
+  static constexpr int kLanes = L::count, kSmallest = 2;
+#if defined(__SANITIZE_ADDRESS__)
+  static constexpr int kLargest = 8;  // with a check at every access more would compile for minutes
+#else
+  static constexpr int kLargest = 16;
+#endif
 
   // kLanes rows of n samples from `rewards` to `out`, which reads some samples more: readable(n) in all. Does nothing
   // and says so if one of them is absent or too large.
