@@ -77,6 +77,14 @@ inline __attribute__((always_inline)) V join(const Half& a, const Half& b) {
 #endif
 }
 
+// Calls body<0>() .. body<count - 1>(), one after another, without a loop.
+template <int count, class Body>
+inline __attribute__((always_inline)) void unrolled(Body body) {
+  [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
+    (body.template operator()<i>(), ...);
+  }(std::make_integer_sequence<int, count>());
+}
+
 // A register of Values and what is done with it lane by lane. A Mask holds one truth value a lane.
 template <class Value>
 struct Lanes {

@@ -96,23 +96,22 @@ inline __attribute__((always_inline)) void exchange(typename L::Vector& a, typen
   }
 }
 
+// The exchanges of a network, from its end to its beginning for Step::revert.
+template <class L, class N, Step step, int n>
+inline __attribute__((always_inline)) void run_exchanges(typename L::Vector (&c)[n], typename L::Mask* masks) {
+  unrolled<N::size>([&]<int i>() __attribute__((always_inline)) {
+    constexpr int j = step == Step::revert ? N::size - 1 - i : i;
+    exchange<L, step>(c[N::exchanges[j].low], c[N::exchanges[j].high], masks + j);
+  });
+}
+
 // A network of n columns in registers.
 template <class L, Kind kind, int n, Step step, class Value>
 void run_in_registers(Value* columns, typename L::Mask* masks) {
-  using N = Network<kind, n>;
   typename L::Vector c[n];
-  [&]<size_t... i>(std::index_sequence<i...>) {
-    ((c[i] = L::load(columns + i * L::count)), ...);
-  }(std::make_index_sequence<n>());
-  [&]<size_t... i>(std::index_sequence<i...>) {
-    [[maybe_unused]] const auto run = [&]<size_t j>() {
-      exchange<L, step>(c[N::exchanges[j].low], c[N::exchanges[j].high], masks + j);
-    };
-    (run.template operator()<step == Step::revert ? N::size - 1 - i : i>(), ...);
-  }(std::make_index_sequence<N::size>());
-  [&]<size_t... i>(std::index_sequence<i...>) {
-    (L::store(columns + i * L::count, c[i]), ...);
-  }(std::make_index_sequence<n>());
+  unrolled<n>([&]<int i>() { c[i] = L::load(columns + i * L::count); });
+  run_exchanges<L, Network<kind, n>, step>(c, masks);
+  unrolled<n>([&]<int i>() { L::store(columns + i * L::count, c[i]); });
 }
 
 // Networks exist for these numbers of columns; a block is filled up with infinite columns to the next one.
@@ -150,31 +149,19 @@ void run_up_to_32(int n, Value* columns, typename L::Mask* masks) {
 // are not in it. Masks: of the mirrored exchanges from the last column on, then of the half-cleaners.
 template <class L, int n, Step step, class Value>
 void mirror_and_clean(Value* columns, typename L::Mask* masks) {
-  using N = Network<Kind::clean, n>;
   Value* upper = columns + kInRegisters * L::count;
   typename L::Vector c[n];
-  const auto each = [&](auto body) {
-    [&]<size_t... i>(std::index_sequence<i...>) {
-      (body.template operator()<static_cast<int>(i)>(), ...);
-    }(std::make_index_sequence<n>());
-  };
   const auto mirror = [&]<int i>() {
     Value* partner = columns + (kInRegisters - 1 - i) * L::count;
     typename L::Vector low = L::load(partner);
     exchange<L, step>(low, c[i], masks + i);
     L::store(partner, low);
   };
-  const auto clean = [&]<size_t... i>(std::index_sequence<i...>) {
-    [[maybe_unused]] const auto run = [&]<size_t j>() {
-      exchange<L, step>(c[N::exchanges[j].low], c[N::exchanges[j].high], masks + n + j);
-    };
-    (run.template operator()<step == Step::revert ? N::size - 1 - i : i>(), ...);
-  };
-  each([&]<int i>() { c[i] = L::load(upper + i * L::count); });
-  if constexpr (step != Step::revert) each(mirror);
-  clean(std::make_index_sequence<N::size>());
-  if constexpr (step == Step::revert) each(mirror);
-  each([&]<int i>() { L::store(upper + i * L::count, c[i]); });
+  unrolled<n>([&]<int i>() { c[i] = L::load(upper + i * L::count); });
+  if constexpr (step != Step::revert) unrolled<n>(mirror);
+  run_exchanges<L, Network<Kind::clean, n>, step>(c, masks + n);
+  if constexpr (step == Step::revert) unrolled<n>(mirror);
+  unrolled<n>([&]<int i>() { L::store(upper + i * L::count, c[i]); });
 }
 
 // Exchanges of one layer that goes through memory: columns i and partner(i) for i in [0, count).

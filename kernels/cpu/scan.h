@@ -6,7 +6,6 @@
 #include <bit>
 #include <cstdint>
 #include <type_traits>
-#include <utility>
 
 #include "lanes.h"
 
@@ -48,13 +47,11 @@ template <int n>
 using Known = std::integral_constant<int, n>;
 template <int n, class Body>
 inline __attribute__((always_inline)) void upwards(Known<n>, Body body) {
-  [&]<int... q>(std::integer_sequence<int, q...>)
-      __attribute__((always_inline)) { (body(q + 1), ...); }(std::make_integer_sequence<int, n - 1>());
+  unrolled<n - 1>([&]<int i>() __attribute__((always_inline)) { body(i + 1); });
 }
 template <int n, class Body>
 inline __attribute__((always_inline)) void downwards(Known<n>, Body body) {
-  [&]<int... q>(std::integer_sequence<int, q...>)
-      __attribute__((always_inline)) { (body(n - 1 - q), ...); }(std::make_integer_sequence<int, n - 1>());
+  unrolled<n - 1>([&]<int i>() __attribute__((always_inline)) { body(n - 1 - i); });
 }
 
 // put(p, y[p]) for every rank p of the n sorted values value(0) <= ... <= value(n-1), finite and their differences too;

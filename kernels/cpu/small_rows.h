@@ -52,11 +52,10 @@ class SmallRows {
     V x[n];
     load<n>(rewards, x);
     typename L::BitVector magnitude{};
-    each<n>([&]<int q>() { magnitude = L::larger(magnitude, L::magnitude(x[q])); });
+    unrolled<n>([&]<int q>() { magnitude = L::larger(magnitude, L::magnitude(x[q])); });
     if (!L::every(L::less(as<V>(magnitude), L::all(kTooLarge<Value>)))) return false;
     Mask masks[N::size];
-    each<N::size>(
-        [&]<int i>() { exchange<L, Step::record>(x[N::exchanges[i].low], x[N::exchanges[i].high], masks + i); });
+    run_exchanges<L, N, Step::record>(x, masks);
     D partial[n];
     const auto value = [&](int64_t q) __attribute__((always_inline)) { return Wide<Value>::of(x[q]); };
     const auto put = [&](int64_t q, const D& y) __attribute__((always_inline)) {
@@ -65,10 +64,7 @@ class SmallRows {
     const auto put_nonnegative = [&](int64_t q, const D& y)
                                      __attribute__((always_inline)) { x[q] = Wide<Value>::rounded(y); };
     scan<sizeof(Value) == 8>(c, Known<n>(), value, partial, put, put_nonnegative);
-    each<N::size>([&]<int i>() {
-      constexpr int last = N::size - 1 - i;
-      exchange<L, Step::revert>(x[N::exchanges[last].low], x[N::exchanges[last].high], masks + last);
-    });
+    run_exchanges<L, N, Step::revert>(x, masks);
     store<n>(x, out);
     return true;
   }
@@ -82,38 +78,31 @@ class SmallRows {
     static constexpr int place(int i) { return i % kSize * (n < kLanes ? kLanes : n) + i / kSize * kSize; }
 
     static inline __attribute__((always_inline)) void transpose(V (&x)[n]) {
-      each<kCount>([&]<int s>() { transpose_squares<Value, kSize>(reinterpret_cast<V(&)[kSize]>(x[s * kSize])); });
+      unrolled<kCount>([&]<int s>() { transpose_squares<Value, kSize>(reinterpret_cast<V(&)[kSize]>(x[s * kSize])); });
     }
   };
 
   template <int n>
   static inline __attribute__((always_inline)) void load(const Value* rewards, V (&x)[n]) {
     if constexpr (Square<n>::kFilled) {
-      each<n>([&]<int i>() { x[i] = L::load(rewards + Square<n>::place(i)); });
+      unrolled<n>([&]<int i>() { x[i] = L::load(rewards + Square<n>::place(i)); });
       Square<n>::transpose(x);
     } else {
       alignas(64) Value columns[(n + kLanes) * kLanes];  // squares may reach behind the last
       rows_to_columns(Adjacent<const Value>{rewards, n}, n, columns);
-      each<n>([&]<int q>() { x[q] = L::load(columns + q * kLanes); });
+      unrolled<n>([&]<int q>() { x[q] = L::load(columns + q * kLanes); });
     }
   }
   template <int n>
   static inline __attribute__((always_inline)) void store(V (&x)[n], Value* out) {
     if constexpr (Square<n>::kFilled) {
       Square<n>::transpose(x);
-      each<n>([&]<int i>() { L::store(out + Square<n>::place(i), x[i]); });
+      unrolled<n>([&]<int i>() { L::store(out + Square<n>::place(i), x[i]); });
     } else {
       alignas(64) Value columns[(n + kLanes) * kLanes];
-      each<n>([&]<int q>() { L::store(columns + q * kLanes, x[q]); });
+      unrolled<n>([&]<int q>() { L::store(columns + q * kLanes, x[q]); });
       columns_to_rows(columns, n, Adjacent<Value>{out, n}, kLanes, /*adjacent=*/true);
     }
-  }
-
-  template <int count, class Body>
-  static inline __attribute__((always_inline)) void each(Body body) {
-    [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
-      (body.template operator()<i>(), ...);
-    }(std::make_integer_sequence<int, count>());
   }
 };
 
