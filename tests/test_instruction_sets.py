@@ -21,7 +21,7 @@ from pkpo_kernels import _backends
 from pkpo_kernels import _numpy as numpy_module
 
 every_isa = pytest.mark.parametrize("cpu", CPU.values(), ids=CPU)
-SIZES = (1, 2, 3, 5, 8, 9, 16, 17, 31, 33, 64, 65, 100, 129, 257, 512, 513, 1000, 1025, 2048, 2049, 3000)
+SIZES = (1, 2, 3, 5, 8, 9, 16, 17, 31, 33, 64, 65, 100, 129, 257, 512, 513, 1000, 1025, 2048, 2049, 3000, 5000, 8193)
 
 
 def batch(groups, n, dtype=torch.float32, seed=0):
@@ -113,6 +113,25 @@ def test_every_n_up_to_130(cpu):
                 values = [None if value != value else value for value in values]
                 if n % 8 in (0, 1, 7) or form == "loo-1":
                     assert relative_error_of(got, oracle.transform(values, k, form)) <= BOUND[torch.float32], (n, form)
+
+
+@every_isa
+def test_networks_of_many_columns(cpu):
+    """Whatever part of a merge is not there. For k = 2 the weights are 2 q / (n (n - 1)), so that NumPy can tell."""
+    random = np.random.default_rng(0)
+    for n in range(136, 8193, 24):
+        x = (random.permuted(np.tile(np.arange(n), (16, 1)), axis=1) ** 2.0).astype(np.float32)
+        g = random.standard_normal(x.shape).astype(np.float32)
+        order = x.argsort(axis=1)
+        weighed = 2 * np.arange(n) / (n * (n - 1))
+        gaps = np.diff(np.take_along_axis(x, order, 1).astype(np.float64), axis=1, prepend=0)
+        above = np.take_along_axis(g, order, 1).astype(np.float64)[:, ::-1].cumsum(axis=1)[:, ::-1]
+        y = cpu.transform(torch.from_numpy(x), 2).numpy()
+        expected = (weighed * gaps).cumsum(axis=1)
+        assert np.abs(np.take_along_axis(y, order, 1) - expected).max() <= 1e-6 * expected.max(), n
+        gx = cpu.transform_backward(torch.from_numpy(g), torch.from_numpy(x), 2).numpy()
+        expected = -np.diff(weighed * above, axis=1, append=0)
+        assert np.abs(np.take_along_axis(gx, order, 1) - expected).max() <= 1e-6 * np.abs(expected).max(), n
 
 
 @every_isa

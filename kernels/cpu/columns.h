@@ -67,16 +67,16 @@ class Columns {
   using D = typename Wide<Value>::Type;
   static constexpr int kLanes = L::count;
   static constexpr bool kWide = std::is_same_v<Value, double>;
-  static_assert(Plan::kLargest <= kOneCut);
+  static_assert(ColumnSort<Value>::kLargest <= kOneCut);
 
   // For groups of up to `largest` samples. compensated: whether sums of float64 values are; see scan.h.
   Columns(int64_t largest, bool compensated) : compensated_(compensated) {
-    largest = std::min<int64_t>(largest, Plan::kLargest);
-    plan_.set(network_size(largest));
+    largest = std::min<int64_t>(largest, ColumnSort<Value>::kLargest);
+    const int columns = network_size(largest);
     // The squares of the transposition may reach behind the last column.
-    rewards_ = scratch_.take<Value>((plan_.columns() + kLanes) * kLanes);
-    grad_ = scratch_.take<Value>((plan_.columns() + kLanes) * kLanes);
-    masks_ = scratch_.take<Mask>(plan_.masks());
+    rewards_ = scratch_.take<Value>((columns + kLanes) * kLanes);
+    grad_ = scratch_.take<Value>((columns + kLanes) * kLanes);
+    record_ = scratch_.take<Mask>(ColumnSort<Value>::most_masks(columns));
     absent_ = scratch_.take<Mask>(largest);
     sums_ = scratch_.take<D>(largest + 1);
   }
@@ -84,7 +84,7 @@ class Columns {
   void transform(const Block<Value>& block, Form form) {
     load(block, form, /*above_all=*/false);
     if (nothing_) return fill_rows(block, 0);
-    plan_.run<L, Step::record>(rewards_, masks_);
+    network_.sort(rewards_, columns_, record_);
     const auto put = [to = rewards_](int64_t q, const D& y) { Wide<Value>::store(to + q * kLanes, y); };
     const auto put_nonnegative = [to = rewards_](int64_t q, const D& y) {
       Wide<Value>::store_nonnegative(to + q * kLanes, y);
@@ -107,7 +107,7 @@ class Columns {
   // out[l][j] for ks[j], or for the group's own k where there is no list.
   void max_at_k(const Block<Value>& block, const int64_t* ks, int64_t count) {
     load(block, Form::max_at_k, false);
-    plan_.run<L, Step::record>(rewards_, masks_);
+    network_.sort(rewards_, columns_, record_);
     for (int64_t j = 0; j < count; ++j) {
       Block<Value> each = block;
       int64_t same[kLanes];
@@ -138,11 +138,11 @@ class Columns {
     if (nothing_) return fill_rows(block, 0);
     const int64_t size = block.largest;
     load_rows(block, block.grad, grad_);
-    std::fill(grad_ + size * kLanes, grad_ + plan_.columns() * kLanes, Value(0));
+    std::fill(grad_ + size * kLanes, grad_ + columns_ * kLanes, Value(0));
     if (some_absent_) zero_absent(grad_, size);
     const Cuts<D> cuts = cuts_of(grad_, size);
-    plan_.run<L, Step::record>(rewards_, masks_);
-    plan_.run<L, Step::apply>(grad_, masks_);
+    network_.sort(rewards_, columns_, record_);
+    network_.apply(grad_, record_);
     const auto at = [from = grad_](int64_t q) { return Wide<Value>::load(from + q * kLanes); };
     const auto put = [to = grad_](int64_t q, const D& share) { Wide<Value>::store(to + q * kLanes, share); };
     D* h = sums_;
@@ -170,8 +170,8 @@ class Columns {
   // block.grad: one value a group
   void max_at_k_backward(const Block<Value>& block) {
     load(block, Form::max_at_k, /*above_all=*/true);
-    plan_.run<L, Step::record>(rewards_, masks_);
-    std::fill(grad_, grad_ + plan_.columns() * kLanes, Value(0));
+    network_.sort(rewards_, columns_, record_);
+    std::fill(grad_, grad_ + columns_ * kLanes, Value(0));
     Value incoming[kLanes];
     for (int l = 0; l < kLanes; ++l) incoming[l] = *block.grad[l];
     const D gy = Wide<Value>::load(incoming);
@@ -200,9 +200,9 @@ class Columns {
   // their group, or above all of them.
   void load(const Block<Value>& block, Form form, bool above_all) {
     const int64_t size = block.largest;
-    plan_.set(network_size(size));
+    columns_ = network_size(size);
     load_rows(block, block.rewards, rewards_);
-    std::fill(rewards_ + size * kLanes, rewards_ + plan_.columns() * kLanes, std::numeric_limits<Value>::infinity());
+    std::fill(rewards_ + size * kLanes, rewards_ + columns_ * kLanes, std::numeric_limits<Value>::infinity());
     some_absent_ = false;
     left_out_ = 0;
     same_present_ = block.same_size;
@@ -352,7 +352,7 @@ class Columns {
   // Columns by rank to the rows of the block. Absent samples get 0; alone(l) does the lanes that are left out.
   template <class Alone>
   void store(const Block<Value>& block, Value* columns, Alone alone) {
-    plan_.run<L, Step::revert>(columns, masks_);
+    network_.revert(columns);
     if (some_absent_) zero_absent(columns, block.largest);
     if (block.same_size && left_out_ == 0) {
       return columns_to_rows(columns, block.largest, block.out, block.count, block.adjacent);
@@ -372,9 +372,10 @@ class Columns {
 
   CoefficientCache& cache_ = CoefficientCache::of_this_thread();
   Scratch scratch_;
-  Plan plan_;
+  ColumnSort<Value> network_;
+  int columns_ = 0;         // of the block
   Value *rewards_, *grad_;  // columns
-  Mask* masks_;             // the record of the network
+  Mask* record_;            // of the network
   Mask* absent_;            // a mask a column, if some are absent
   D* sums_;
   const bool compensated_;

@@ -79,7 +79,7 @@ inline __attribute__((always_inline)) V join(const Half& a, const Half& b) {
 
 // Calls body<0>() .. body<count - 1>(), one after another, without a loop.
 template <int count, class Body>
-inline __attribute__((always_inline)) void unrolled(Body body) {
+constexpr __attribute__((always_inline)) void unrolled(Body body) {
   [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
     (body.template operator()<i>(), ...);
   }(std::make_integer_sequence<int, count>());

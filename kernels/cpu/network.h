@@ -7,8 +7,9 @@
 // Up to 32 columns are sorted in registers by Batcher's merge exchange (Knuth, The Art of Computer Programming, vol. 3,
 // algorithm 5.2.2M, which works for every number of columns). Larger blocks are sorted 32 columns at a time and merged
 // bitonically (Batcher, 1968): an exchange of every column with its mirror image, then half-cleaners at falling
-// distances, the last five of them in registers again. Columns behind the last one count as infinitely large: an
-// exchange with one of them never moves anything, and is left out.
+// distances. Up to three of these layers are done at a time, on 8 columns in registers, and the last five on 32.
+// Columns behind the last one count as infinitely large: an exchange with one of them never moves anything, and is left
+// out.
 //
 // Cost: 19, 63, 191, 574 and 4,216 exchanges at 8, 16, 32, 64 and 256 columns. To sort, one is a comparison, a minimum,
 // a maximum or selection, and the store of a mask; to move columns by the record, the load of a mask and two
@@ -17,6 +18,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -47,33 +49,41 @@ constexpr void merge_exchange(int n, Body body) {
   }
 }
 
-// The last five half-cleaners of a bitonic merge, on 32 columns of which n are there.
+// The half-cleaners of a bitonic merge from `distance` (a power of two) on.
 template <class Body>
-constexpr void clean(int n, Body body) {
-  for (int d = 16; d > 0; d /= 2) {
+constexpr void half_cleaners(int n, int distance, Body body) {
+  for (int d = distance; d > 0; d /= 2) {
     for (int i = 0; i + d < n; ++i) {
       if ((i & d) == 0) body(i, i + d);
     }
   }
 }
 
-enum class Kind { sort, clean };
+// sort: n columns in any order. clean: a bitonic sequence of `all` columns (a power of two), of which the first n are
+// there. merge: two sorted sequences, one after the other, that would be `all` columns together.
+enum class Kind { sort, clean, merge };
 
-constexpr int exchange_count(Kind kind, int n) {
+template <class Body>
+constexpr void for_each_exchange(Kind kind, int n, int all, Body body) {
+  if (kind == Kind::sort) return merge_exchange(n, body);
+  if (kind == Kind::clean) return half_cleaners(n, all / 2, body);
+  for (int i = all - n; i < all / 2; ++i) body(i, all - 1 - i);
+  half_cleaners(n, all / 4, body);
+}
+
+constexpr int exchange_count(Kind kind, int n, int all) {
   int size = 0;
-  const auto count = [&](int, int) { ++size; };
-  kind == Kind::sort ? merge_exchange(n, count) : clean(n, count);
+  for_each_exchange(kind, n, all, [&](int, int) { ++size; });
   return size;
 }
 
-template <Kind kind, int n>
+template <Kind kind, int n, int all = n>
 struct Network {
-  static constexpr int size = exchange_count(kind, n);
+  static constexpr int size = exchange_count(kind, n, all);
   static constexpr std::array<Exchange, static_cast<size_t>(size)> exchanges = [] {
     std::array<Exchange, static_cast<size_t>(size)> exchanges{};
     size_t next = 0;
-    const auto add = [&](int low, int high) { exchanges[next++] = {low, high}; };
-    kind == Kind::sort ? merge_exchange(n, add) : clean(n, add);
+    for_each_exchange(kind, n, all, [&](int low, int high) { exchanges[next++] = {low, high}; });
     return exchanges;
   }();
 };
@@ -105,15 +115,6 @@ inline __attribute__((always_inline)) void run_exchanges(typename L::Vector (&c)
   });
 }
 
-// A network of n columns in registers.
-template <class L, Kind kind, int n, Step step, class Value>
-void run_in_registers(Value* columns, typename L::Mask* masks) {
-  typename L::Vector c[n];
-  unrolled<n>([&]<int i>() { c[i] = L::load(columns + i * L::count); });
-  run_exchanges<L, Network<kind, n>, step>(c, masks);
-  unrolled<n>([&]<int i>() { L::store(columns + i * L::count, c[i]); });
-}
-
 // Networks exist for these numbers of columns; a block is filled up with infinite columns to the next one.
 constexpr int kNetworkSizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32};
 constexpr int kInRegisters = 32;
@@ -127,9 +128,28 @@ constexpr int network_size(int64_t n) {
   return kInRegisters;
 }
 
+// What follows takes masks from a record that it goes along: behind them when it is done, from the end of the record to
+// its beginning for Step::revert.
+template <class L, Step step>
+typename L::Mask* next_masks(typename L::Mask*& record, int64_t count) {
+  typename L::Mask* masks = step == Step::revert ? record - count : record;
+  record = step == Step::revert ? record - count : record + count;
+  return masks;
+}
+
+// A network of n columns in registers.
+template <class L, Kind kind, int n, Step step, class Value>
+void run_in_registers(Value* columns, typename L::Mask*& record) {
+  using N = Network<kind, n, kInRegisters>;
+  typename L::Vector c[n];
+  unrolled<n>([&]<int i>() { c[i] = L::load(columns + i * L::count); });
+  run_exchanges<L, N, step>(c, next_masks<L, step>(record, N::size));
+  unrolled<n>([&]<int i>() { L::store(columns + i * L::count, c[i]); });
+}
+
 template <class L, Kind kind, Step step, class Value>
-void run_up_to_32(int n, Value* columns, typename L::Mask* masks) {
-  using Run = void (*)(Value*, typename L::Mask*);
+void run_up_to_32(int n, Value* columns, typename L::Mask*& record) {
+  using Run = void (*)(Value*, typename L::Mask*&);
   static constexpr std::array<Run, kInRegisters + 1> runs = [] {
     std::array<Run, kInRegisters + 1> runs{};
     [&]<size_t... i>(std::index_sequence<i...>) {
@@ -141,14 +161,16 @@ void run_up_to_32(int n, Value* columns, typename L::Mask* masks) {
     }(std::make_index_sequence<sizeof(kNetworkSizes) / sizeof(int)>());
     return runs;
   }();
-  runs[static_cast<size_t>(n)](columns, masks);
+  runs[static_cast<size_t>(n)](columns, record);
 }
 
 // The end of a merge of up to 64 columns: the exchanges of each of the last n with its mirror image among the 32
 // before, and the half-cleaners of the last n, which stay in registers in between. The half-cleaners of the first 32
 // are not in it. Masks: of the mirrored exchanges from the last column on, then of the half-cleaners.
 template <class L, int n, Step step, class Value>
-void mirror_and_clean(Value* columns, typename L::Mask* masks) {
+void mirror_and_clean(Value* columns, typename L::Mask*& record) {
+  using N = Network<Kind::clean, n, kInRegisters>;
+  typename L::Mask* masks = next_masks<L, step>(record, n + N::size);
   Value* upper = columns + kInRegisters * L::count;
   typename L::Vector c[n];
   const auto mirror = [&]<int i>() {
@@ -159,120 +181,146 @@ void mirror_and_clean(Value* columns, typename L::Mask* masks) {
   };
   unrolled<n>([&]<int i>() { c[i] = L::load(upper + i * L::count); });
   if constexpr (step != Step::revert) unrolled<n>(mirror);
-  run_exchanges<L, Network<Kind::clean, n>, step>(c, masks + n);
+  run_exchanges<L, N, step>(c, masks + n);
   if constexpr (step == Step::revert) unrolled<n>(mirror);
   unrolled<n>([&]<int i>() { L::store(upper + i * L::count, c[i]); });
 }
 
-// Exchanges of one layer that goes through memory: columns i and partner(i) for i in [0, count).
-template <class L, Step step, class Value, class Partner>
-void run_layer(Value* columns, int64_t count, typename L::Mask* masks, Partner partner) {
-  for (int64_t i = 0; i < count; ++i) {
-    Value *low = columns + i * L::count, *high = columns + partner(i) * L::count;
-    typename L::Vector a = L::load(low), b = L::load(high);
-    exchange<L, step>(a, b, masks + i);
-    L::store(low, a);
-    L::store(high, b);
+// The first layers of a larger merge, or of its half-cleaners: networks across columns that lie `distance` apart. There
+// is one from each of the columns [first, last) on: column i, i + distance, ..., where the lower half of a merge starts
+// from the mirror image of i instead. Of its `all` columns the first n are there.
+template <class L, Kind kind, int n, int all, Step step, class Value>
+void run_across(Value* columns, int64_t distance, int64_t first, int64_t last, typename L::Mask*& record) {
+  using N = Network<kind, n, all>;
+  typename L::Mask* masks = next_masks<L, step>(record, (last - first) * N::size);
+  for (int64_t i = first; i < last; ++i, masks += N::size) {
+    Value *from_i = columns + i * L::count, *from_mirror = columns + (distance - 1 - i) * L::count;
+    const auto column = [&]<int j>() {
+      return (kind == Kind::merge && j < all / 2 ? from_mirror : from_i) + j * distance * L::count;
+    };
+    typename L::Vector c[n];
+    unrolled<n>([&]<int j>() { c[j] = L::load(column.template operator()<j>()); });
+    run_exchanges<L, N, step>(c, masks);
+    unrolled<n>([&]<int j>() { L::store(column.template operator()<j>(), c[j]); });
   }
 }
 
-// The network of up to kLargest columns as a list of parts, each a network in registers or a layer through memory.
-class Plan {
- public:
-  // Beyond, a group by itself is sorted as fast (measured: where a register is narrower, earlier).
-  static constexpr int kLargest = 32 * kVectorBytes;
+constexpr int kMostLayers = 3;  // at a time; with four, 16 columns, it takes longer
 
-  // n: what network_size() gives.
-  void set(int n) {
-    if (n == columns_) return;
-    columns_ = n;
-    count_ = masks_ = 0;
-    for (int begin = 0; begin < n; begin += kInRegisters) {
-      const int size = std::min(kInRegisters, n - begin);
-      add(Part::sort, begin, size, exchange_count(Kind::sort, size));
-    }
-    for (int merged = 2 * kInRegisters; merged / 2 < n; merged *= 2) {
-      for (int begin = 0; begin + merged / 2 < n; begin += merged) {
-        const int end = std::min(begin + merged, n);
-        if (merged == 2 * kInRegisters) {
-          const int size = end - begin - kInRegisters;
-          add(Part::mirror_and_clean, begin, size, size + exchange_count(Kind::clean, size));
-          add(Part::clean, begin, kInRegisters, exchange_count(Kind::clean, kInRegisters));
-          continue;
+template <class L, Kind kind, Step step, class Value>
+void run_layers(int layers, int n, Value* columns, int64_t distance, int64_t first, int64_t last,
+                typename L::Mask*& record) {
+  using Run = void (*)(Value*, int64_t, int64_t, int64_t, typename L::Mask*&);
+  static constexpr auto runs = [] {
+    std::array<std::array<Run, (1 << kMostLayers) + 1>, kMostLayers + 1> runs{};
+    unrolled<kMostLayers>([&]<int i>() {
+      constexpr int all = 2 << i;
+      unrolled<all + 1>([&]<int n>() {
+        if constexpr (n > 1 && (kind == Kind::clean || n >= all / 2)) {
+          runs[i + 1][n] = run_across<L, kind, n, all, step>;
         }
-        add(Part::mirror, begin, merged, end - begin - merged / 2);
-        for (int size = merged / 2; size > kInRegisters; size /= 2) {
-          for (int at = begin; at + size / 2 < end; at += size) {
-            add(Part::half, at, size, std::min(size / 2, end - at - size / 2));
-          }
-        }
-        for (int at = begin; at < end; at += kInRegisters) {
-          const int size = std::min(kInRegisters, end - at);
-          add(Part::clean, at, size, exchange_count(Kind::clean, size));
-        }
-      }
-    }
+      });
+    });
+    return runs;
+  }();
+  if (n > 1 && first < last) runs[layers][n](columns, distance, first, last, record);
+}
+
+// Sorts blocks of up to kLargest columns, as many as network_size() says, and moves others by the record of it. Of the
+// parts of a large block, those that lie in the cache together are done together.
+template <class Value>
+class ColumnSort {
+ public:
+  using L = Lanes<Value>;
+  using Mask = typename L::Mask;
+
+  // Beyond, a group by itself takes no longer, or not much: 8,192 with AVX-512, 2,048 with AVX2, else 512.
+  static constexpr int kLargest = 2 * kVectorBytes * kVectorBytes;
+
+  // So many masks has the record at most: in each layer a column is in one exchange.
+  static int64_t most_masks(int columns) {
+    const int64_t levels = std::bit_width(static_cast<unsigned>(columns - 1));
+    return levels * (levels + 1) / 2 * (columns / 2);
   }
 
-  int columns() const { return columns_; }
-  int masks() const { return masks_; }  // one an exchange
-
-  // Runs the network over the columns, from its end to its beginning for Step::revert.
-  template <class L, Step step, class Value>
-  void run(Value* columns, typename L::Mask* masks) const {
-    for (int i = 0; i < count_; ++i) {
-      run_part<L, step>(parts_[step == Step::revert ? count_ - 1 - i : i], columns, masks);
-    }
+  void sort(Value* columns, int n, Mask* record) {
+    n_ = n;
+    end_ = record;
+    run<Step::record>(columns, n, end_);
+  }
+  // Moves columns as those were that have been sorted last.
+  void apply(Value* columns, Mask* record) const { run<Step::apply>(columns, n_, record); }
+  // Moves columns back.
+  void revert(Value* columns) const {
+    Mask* record = end_;
+    run<Step::revert>(columns, n_, record);
   }
 
  private:
-  struct Part {
-    enum Kind { sort, clean, mirror_and_clean, mirror, half } kind;
-    int begin, size, exchanges;  // size: of a network; of a whole merge for mirror; of both halves for half; of the
-                                 // upper half for mirror_and_clean
-    int first_mask;
-  };
+  static Value* column(Value* columns, int i) { return columns + static_cast<int64_t>(i) * L::count; }
 
-  void add(typename Part::Kind kind, int begin, int size, int exchanges) {
-    parts_[count_++] = {kind, begin, size, exchanges, masks_};
-    masks_ += exchanges;
-  }
-
-  template <class L, Step step, class Value>
-  static void run_part(const Part& part, Value* columns, typename L::Mask* masks) {
-    Value* first = columns + static_cast<int64_t>(part.begin) * L::count;
-    masks += part.first_mask;
-    switch (part.kind) {
-      case Part::sort:
-        return run_up_to_32<L, Kind::sort, step>(part.size, first, masks);
-      case Part::clean:
-        return run_up_to_32<L, Kind::clean, step>(part.size, first, masks);
-      case Part::mirror_and_clean:
-        switch (part.size) {
-          case 8:
-            return pkpo::cpu::mirror_and_clean<L, 8, step>(first, masks);
-          case 16:
-            return pkpo::cpu::mirror_and_clean<L, 16, step>(first, masks);
-          case 24:
-            return pkpo::cpu::mirror_and_clean<L, 24, step>(first, masks);
-          default:
-            return pkpo::cpu::mirror_and_clean<L, 32, step>(first, masks);
-        }
-      case Part::mirror: {
-        // Column i with column size - 1 - i. The first ones have no partner where columns are missing at the end.
-        const int64_t skipped = part.size / 2 - part.exchanges, last = part.size - 1 - 2 * skipped;
-        return run_layer<L, step>(first + skipped * L::count, part.exchanges, masks,
-                                  [=](int64_t i) { return last - i; });
-      }
-      case Part::half: {
-        const int64_t distance = part.size / 2;
-        return run_layer<L, step>(first, part.exchanges, masks, [=](int64_t i) { return i + distance; });
-      }
+  // Calls the parts of a network in their order, or the other way round.
+  template <Step step, class... Part>
+  static void in_order(Part... part) {
+    if constexpr (step == Step::revert && sizeof...(part) > 1) {
+      [](auto first, auto... others) {
+        in_order<step>(others...);
+        first();
+      }(part...);
+    } else {
+      (part(), ...);
     }
   }
 
-  int columns_ = 0, count_ = 0, masks_ = 0;
-  Part parts_[kLargest * 13 / 32];  // 2,048 columns have 737, 1,024 have 305, 512 have 121
+  template <Step step>
+  static void run(Value* columns, int n, Mask*& record) {
+    if (n <= kInRegisters) return run_up_to_32<L, Kind::sort, step>(n, columns, record);
+    const int all = static_cast<int>(std::bit_ceil(static_cast<unsigned>(n))), half = all / 2;
+    in_order<step>([&] { run<step>(columns, half, record); },
+                   [&] { run<step>(column(columns, half), n - half, record); },
+                   [&] { finish<Kind::merge, step>(columns, n, all, record); });
+  }
+
+  // Merges sorted halves, or cleans what is bitonic: the first n of `all` columns.
+  template <Kind kind, Step step>
+  static void finish(Value* columns, int n, int all, Mask*& record) {
+    if constexpr (kind == Kind::clean) {
+      if (all == kInRegisters) return run_up_to_32<L, Kind::clean, step>(n, columns, record);
+    } else if (all == 2 * kInRegisters) {
+      return in_order<step>([&] { merge_two<step>(columns, n - kInRegisters, record); },
+                            [&] { run_up_to_32<L, Kind::clean, step>(kInRegisters, columns, record); });
+    }
+    const int left = std::bit_width(static_cast<unsigned>(all / kInRegisters)) - 1;
+    const int layers = left == kMostLayers + 1 ? 2 : std::min(left, kMostLayers), distance = all >> layers;
+    const int whole = n / distance, longer = n % distance;
+    in_order<step>([&] { run_layers<L, kind, step>(layers, whole + 1, columns, distance, 0, longer, record); },
+                   [&] { run_layers<L, kind, step>(layers, whole, columns, distance, longer, distance, record); },
+                   [&] {
+                     const int count = (n + distance - 1) / distance;
+                     for (int i = 0; i < count; ++i) {
+                       const int begin = (step == Step::revert ? count - 1 - i : i) * distance;
+                       finish<Kind::clean, step>(column(columns, begin), std::min(distance, n - begin), distance,
+                                                 record);
+                     }
+                   });
+  }
+
+  template <Step step>
+  static void merge_two(Value* columns, int upper, Mask*& record) {
+    switch (upper) {
+      case 8:
+        return mirror_and_clean<L, 8, step>(columns, record);
+      case 16:
+        return mirror_and_clean<L, 16, step>(columns, record);
+      case 24:
+        return mirror_and_clean<L, 24, step>(columns, record);
+      default:
+        return mirror_and_clean<L, 32, step>(columns, record);
+    }
+  }
+
+  int n_ = 0;
+  Mask* end_ = nullptr;  // of the record
 };
 
 }  // namespace

@@ -119,7 +119,7 @@ inline __attribute__((always_inline)) D scan_to_first(const C& c, int64_t n, Val
 // sums of the pieces are exact, and what is below it once more (Demmel and Nguyen, Fast reproducible floating-point
 // summation, 2013). Of n terms, what the second cut drops is at most 2^-98 n^3 of the largest. One cut is enough for
 // float32 up to kOneCut terms: it drops 2^-50 n^2.
-constexpr int64_t kOneCut = 2048;
+constexpr int64_t kOneCut = 8192;
 
 template <class D>
 struct Cuts {
