@@ -75,7 +75,7 @@ def test_a_batch_that_is_done_in_turns(backend, n):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_small_rows_beside_odd_ones(backend, baseline, dtype):
     """Absent and infinite rewards in one row, and in so many that the CPU kernel gives up to look for others."""
-    for n in range(2, 17):
+    for n in range(2, 34):
         x = torch.randn(150, n, generator=torch.Generator().manual_seed(n)).to(dtype)
         x[3, 1:], x[20, 0], x[37, 0], x[-1, 0] = torch.nan, torch.inf, -torch.inf, torch.nan
         x[50:120:3, 0], x[60] = torch.nan, torch.nan

@@ -215,11 +215,10 @@ class Batch {
     const int64_t origin = groups_.begin(first_) - first_ * n;
     const Value* rewards = static_cast<const Value*>(rewards_.data) + origin;
     Value* out = static_cast<Value*>(out_.data) + origin;
-    const int64_t last_begin = groups_.begin(groups_.count) - origin - SmallRows<Value>::readable(n);
     if (n >= kCounted && TwoValues<Value>::are_all(rewards + first_ * n, kLanes * n)) return first_;
     int failures = 0;
     int64_t g = first_;
-    for (; g + kLanes <= last_ && g * n <= last_begin && failures < kPatience; g += kLanes) {
+    for (; g + kLanes <= last_ && failures < kPatience; g += kLanes) {
       if (transform(cache_.get(n, k, form), rewards + g * n, out + g * n)) {
         failures = 0;
       } else {

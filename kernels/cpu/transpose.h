@@ -19,11 +19,38 @@ inline __attribute__((always_inline)) V shuffle_by(const V& a, const V& b, Place
   }(std::make_index_sequence<lanes>());
 }
 
-// Transposes the `size` x `size` squares that lie side by side in `size` vectors, each square by itself.
+// The first or the last halves of every 16 bytes of two vectors, interleaved.
+template <class Value, class V>
+inline __attribute__((always_inline)) V interleave_low(const V& a, const V& b) {
+  return shuffle_by<V, Lanes<Value>::count>(a, b, [](int j) {
+    constexpr int lanes = Lanes<Value>::count, in_16_bytes = 16 / sizeof(Value);
+    const int in = j % in_16_bytes;
+    return j - in + in / 2 + (in % 2 ? lanes : 0);
+  });
+}
+template <class Value, class V>
+inline __attribute__((always_inline)) V interleave_high(const V& a, const V& b) {
+  return shuffle_by<V, Lanes<Value>::count>(a, b, [](int j) {
+    constexpr int lanes = Lanes<Value>::count, in_16_bytes = 16 / sizeof(Value);
+    const int in = j % in_16_bytes;
+    return j - in + in_16_bytes / 2 + in / 2 + (in % 2 ? lanes : 0);
+  });
+}
+
+// Transposes the `size` x `size` squares that lie side by side in `size` vectors, each square by itself; of two float32
+// a row, so that the lanes of two squares that share 16 bytes come to alternate otherwise (transpose_squares_back
+// undoes it).
 template <class Value, int size>
 inline __attribute__((always_inline)) void transpose_squares(typename Lanes<Value>::Vector (&v)[size]) {
   using V = typename Lanes<Value>::Vector;
   enum : int { lanes = Lanes<Value>::count, in_16_bytes = 16 / sizeof(Value) };
+  if constexpr (size == 1) return;
+  if constexpr (size == 2 && in_16_bytes == 4) {
+    const V a = v[0], b = v[1];
+    v[0] = shuffle_by<V, lanes>(a, b, [](int j) { return j % 4 < 2 ? j + j % 4 : lanes + j + j % 4 - 4; });
+    v[1] = shuffle_by<V, lanes>(a, b, [](int j) { return j % 4 < 2 ? j + j % 4 + 1 : lanes + j + j % 4 - 3; });
+    return;
+  }
   // Exchange of off-diagonal quarters, down to squares of 16 bytes a row: whole 16-byte pieces move.
   const auto exchange_quarters = [&]<int half>() {
     for (int i = 0; i < size; ++i) {
@@ -36,23 +63,11 @@ inline __attribute__((always_inline)) void transpose_squares(typename Lanes<Valu
   if constexpr (size / 2 >= in_16_bytes) exchange_quarters.template operator()<size / 2>();
   if constexpr (size / 4 >= in_16_bytes) exchange_quarters.template operator()<size / 4>();
   if constexpr (size / 8 >= in_16_bytes) exchange_quarters.template operator()<size / 8>();
-  const auto low = [](const V& a, const V& b) {  // the first halves of the 16 bytes, interleaved
-    return shuffle_by<V, lanes>(a, b, [](int j) {
-      const int in = j % in_16_bytes;
-      return j - in + in / 2 + (in % 2 ? lanes : 0);
-    });
-  };
-  const auto high = [](const V& a, const V& b) {
-    return shuffle_by<V, lanes>(a, b, [](int j) {
-      const int in = j % in_16_bytes;
-      return j - in + in_16_bytes / 2 + in / 2 + (in % 2 ? lanes : 0);
-    });
-  };
   if constexpr (in_16_bytes == 2) {
     for (int i = 0; i < size; i += 2) {
       const V a = v[i], b = v[i + 1];
-      v[i] = low(a, b);
-      v[i + 1] = high(a, b);
+      v[i] = interleave_low<Value>(a, b);
+      v[i + 1] = interleave_high<Value>(a, b);
     }
   } else {
     const auto lower = [](const V& a, const V& b) {
@@ -62,13 +77,24 @@ inline __attribute__((always_inline)) void transpose_squares(typename Lanes<Valu
       return shuffle_by<V, lanes>(a, b, [](int j) { return j % 4 < 2 ? j + 2 : lanes + j; });
     };
     for (int i = 0; i < size; i += 4) {
-      const V a = low(v[i], v[i + 1]), b = high(v[i], v[i + 1]);
-      const V c = low(v[i + 2], v[i + 3]), d = high(v[i + 2], v[i + 3]);
+      const V a = interleave_low<Value>(v[i], v[i + 1]), b = interleave_high<Value>(v[i], v[i + 1]);
+      const V c = interleave_low<Value>(v[i + 2], v[i + 3]), d = interleave_high<Value>(v[i + 2], v[i + 3]);
       v[i] = lower(a, c);
       v[i + 1] = upper(a, c);
       v[i + 2] = lower(b, d);
       v[i + 3] = upper(b, d);
     }
+  }
+}
+
+template <class Value, int size>
+inline __attribute__((always_inline)) void transpose_squares_back(typename Lanes<Value>::Vector (&v)[size]) {
+  if constexpr (size == 2 && sizeof(Value) == 4) {
+    const auto a = v[0], b = v[1];
+    v[0] = interleave_low<Value>(a, b);
+    v[1] = interleave_high<Value>(a, b);
+  } else {
+    transpose_squares<Value, size>(v);
   }
 }
 
