@@ -1,7 +1,7 @@
 """transform and max_at_k of dense rewards with an integer k, against exact arithmetic."""
 
 from fractions import Fraction
-from math import comb
+from math import comb, ulp
 
 import oracle
 import pytest
@@ -66,6 +66,20 @@ def test_small_rows_side_by_side(dtype, form, record_property):
                     error = relative_error_of(y, expected)
                     assert error <= BOUND[dtype], (backend, n, k)
                     report(record_property, backend, form, dtype, error)
+
+
+@pytest.mark.parametrize("n,k", [(100, 7), (1000, 500), (65536, 4), (65536, 3000), (1_000_003, 8)])
+def test_the_weights_are_rounded_once(n, k):
+    """On the CPU: of c ones among zeros, each gets the weight of the one gap, C(n-c, k-1) / C(n, k)."""
+    all_subsets = comb(n, k)
+    for c in sorted({1, 2, n // 50, n // 10, n // 3, n - k, n - k + 1} - {0}):
+        x = (torch.arange(n) < c).double()
+        exact = Fraction(comb(n - c, k - 1), all_subsets)
+        if exact < Fraction(torch.finfo(torch.float64).tiny):
+            continue
+        for backend in CPU.values():
+            y = backend.transform(x, k)[0].item()
+            assert abs(Fraction(y) - exact) <= Fraction(ulp(y)) * Fraction(501, 1000), (c, y)
 
 
 def large_cases():

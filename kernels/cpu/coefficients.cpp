@@ -7,28 +7,43 @@
 namespace pkpo::cpu {
 namespace {
 
-// w[0..n-1]
-void set_weights(int64_t n, int64_t k, double* w) {
+// w[0..n-1]. The weight is (product + error) 2^exponent; `rest` is what rounding took from the ratio, exactly.
+inline __attribute__((always_inline)) void multiply_weights(int64_t n, int64_t k, double* w) {
   double product = static_cast<double>(k) / static_cast<double>(n);
-  double error = std::fma(-product, static_cast<double>(n), static_cast<double>(k)) / static_cast<double>(k);
-  int exponent = 0;  // the weight is product (1 + error) 2^exponent
+  double error = __builtin_fma(-product, static_cast<double>(n), static_cast<double>(k)) / static_cast<double>(n);
+  int exponent = 0;
   int64_t q = n - 1;
   for (;; --q) {
-    const double scaled = product + product * error;
+    const double scaled = product + error;
     w[q] = exponent == 0 ? scaled : std::ldexp(scaled, exponent);
     if (q < k || w[q] == 0) break;  // w[k-2] and below are 0, and weights only fall
     const double numerator = static_cast<double>(q + 1 - k), denominator = static_cast<double>(q);
-    const double ratio = numerator / denominator;
+    const double inverse = 1 / denominator, ratio = numerator * inverse;
+    const double rest = __builtin_fma(-ratio, denominator, numerator) * inverse;
     const double next = product * ratio;
-    error += std::fma(product, ratio, -next) / next + std::fma(-ratio, denominator, numerator) / numerator;
+    error = error * ratio + (__builtin_fma(product, ratio, -next) + product * rest);
     product = next;
     if (product < 0x1p-300) {
       product *= 0x1p600;
+      error *= 0x1p600;
       exponent -= 600;
     }
   }
   for (--q; q >= 0; --q) w[q] = 0;
 }
+
+#if defined(__x86_64__) && !defined(__FMA__)
+// Without the instruction each fused multiplication is a call, of the same result.
+__attribute__((target("fma"))) void multiply_weights_fused(int64_t n, int64_t k, double* w) {
+  multiply_weights(n, k, w);
+}
+void set_weights(int64_t n, int64_t k, double* w) {
+  static const bool fused = __builtin_cpu_supports("fma");
+  fused ? multiply_weights_fused(n, k, w) : multiply_weights(n, k, w);
+}
+#else
+void set_weights(int64_t n, int64_t k, double* w) { multiply_weights(n, k, w); }
+#endif
 
 struct Table {
   int64_t n = 0, k = 0;

@@ -7,10 +7,11 @@
 //
 //     w[q] = C(q, k-1) / C(n, k)
 //
-// which are formed from the top, w[n-1] = k/n, by w[q] = w[q+1] (q+2-k) / (q+1). The product carries the sum of its
-// relative rounding errors along (a compensated product), so that every w comes out within about 2 units in the last
-// place after 65,536 steps, and it is rescaled by powers of two on its way, so that this holds down to the smallest
-// normal number. Cost: n steps of about 5 ns, once per (n, k) while it stays in the thread's cache.
+// which are formed from the top, w[n-1] = k/n, by w[q] = w[q+1] (q+2-k) / (q+1). The product carries its rounding
+// errors along (a compensated product: Graillat, Accurate floating-point product and exponentiation, 2009), so that
+// every w is as good as rounded once, after a million steps too, and it is rescaled by powers of two on its way, so
+// that this holds down to the smallest normal number. Cost: n steps of about 2 ns, once per (n, k) while it stays in
+// the thread's cache.
 #pragma once
 
 #include <cstdint>
