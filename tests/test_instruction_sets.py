@@ -119,7 +119,7 @@ def test_every_n_up_to_130(cpu):
 def test_networks_of_many_columns(cpu):
     """Whatever part of a merge is not there. For k = 2 the weights are 2 q / (n (n - 1)), so that NumPy can tell."""
     random = np.random.default_rng(0)
-    for n in range(136, 8193, 24):
+    for n in range(36, 8193, 28):
         x = (random.permuted(np.tile(np.arange(n), (16, 1)), axis=1) ** 2.0).astype(np.float32)
         g = random.standard_normal(x.shape).astype(np.float32)
         order = x.argsort(axis=1)

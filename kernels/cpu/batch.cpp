@@ -296,10 +296,10 @@ class Batch {
     }
   }
 
-  // A block costs the same however few of its lanes are used: as much as 2 groups of 128 float32 done alone, 5 of
-  // 1,024, 8 of 8,192, half as many of float64 (measured; on narrower registers about as many).
+  // A block costs the same however few of its lanes are used: about as much as 2 groups of 128 float32 done alone, 5 of
+  // 1,024, 8 of 8,192, half as many of float64 (measured; on narrower registers too).
   static bool better_alone(const Lot& lot) {
-    const int as_many = (std::bit_width(static_cast<uint64_t>(lot.largest)) - 6) * 4 / int{sizeof(Value)};
+    const int as_many = (std::bit_width(static_cast<uint64_t>(lot.largest)) - 7) * 4 / int{sizeof(Value)};
     return lot.largest > ColumnSort<Value>::kLargest || lot.count <= as_many;
   }
 

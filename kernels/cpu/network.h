@@ -4,16 +4,16 @@
 // results) back to the places of the samples, and running it forwards again brings columns that lie in the order of the
 // samples (incoming gradients) into sorted order. No index is carried and nothing is gathered or scattered.
 //
-// Up to 32 columns are sorted in registers by Batcher's merge exchange (Knuth, The Art of Computer Programming, vol. 3,
-// algorithm 5.2.2M, which works for every number of columns). Larger blocks are sorted 32 columns at a time and merged
-// bitonically (Batcher, 1968): an exchange of every column with its mirror image, then half-cleaners at falling
-// distances. Up to three of these layers are done at a time, on 8 columns in registers, and the last five on 32.
-// Columns behind the last one count as infinitely large: an exchange with one of them never moves anything, and is left
-// out.
+// As many columns as registers allow are sorted there by Batcher's merge exchange (Knuth, The Art of Computer
+// Programming, vol. 3, algorithm 5.2.2M, which works for every number of columns). Larger blocks are sorted so by
+// parts, and the parts merged bitonically (Batcher, 1968): an exchange of every column with its mirror image, then
+// half-cleaners at falling distances. Up to three of these layers are done at a time, on 8 columns in registers, and
+// the last four on 16. Columns behind the last one count as infinitely large: an exchange with one of them never moves
+// anything, and is left out.
 //
-// Cost: 19, 63, 191, 574 and 4,216 exchanges at 8, 16, 32, 64 and 256 columns. To sort, one is a comparison, a minimum,
-// a maximum or selection, and the store of a mask; to move columns by the record, the load of a mask and two
-// selections.
+// Cost: 19, 63, 191, 574 and 4,216 exchanges at 8, 16, 32, 64 and 256 columns; 206, 604 and 4,336 of the last three
+// where 16 are sorted at a time. To sort, one is a comparison, a minimum, a maximum or selection, and the store of a
+// mask; to move columns by the record, the load of a mask and two selections.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
+#include <iterator>
 
 #include "lanes.h"
 
@@ -115,17 +115,21 @@ inline __attribute__((always_inline)) void run_exchanges(typename L::Vector (&c)
   });
 }
 
+// So many columns are sorted in registers, and cleaned at the end of a merge. What an exchange needs besides its
+// columns is few registers; with twice as many columns, those would move between registers and memory all the time.
+constexpr int kSorted = kVectorBytes == 64 ? 32 : 16, kCleaned = 16;
+
 // Networks exist for these numbers of columns; a block is filled up with infinite columns to the next one.
 constexpr int kNetworkSizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32};
-constexpr int kInRegisters = 32;
+constexpr int kStep = 4;  // beyond kSorted, every so many columns
 
 // Columns of a block that can sort n.
 constexpr int network_size(int64_t n) {
-  if (n > kInRegisters) return static_cast<int>((n + 7) / 8 * 8);
+  if (n > kSorted) return static_cast<int>((n + kStep - 1) / kStep * kStep);
   for (int size : kNetworkSizes) {
     if (size >= n) return size;
   }
-  return kInRegisters;
+  return kSorted;
 }
 
 // What follows takes masks from a record that it goes along: behind them when it is done, from the end of the record to
@@ -137,10 +141,9 @@ typename L::Mask* next_masks(typename L::Mask*& record, int64_t count) {
   return masks;
 }
 
-// A network of n columns in registers.
 template <class L, Kind kind, int n, Step step, class Value>
 void run_in_registers(Value* columns, typename L::Mask*& record) {
-  using N = Network<kind, n, kInRegisters>;
+  using N = Network<kind, n, kind == Kind::sort ? n : kCleaned>;
   typename L::Vector c[n];
   unrolled<n>([&]<int i>() { c[i] = L::load(columns + i * L::count); });
   run_exchanges<L, N, step>(c, next_masks<L, step>(record, N::size));
@@ -148,42 +151,19 @@ void run_in_registers(Value* columns, typename L::Mask*& record) {
 }
 
 template <class L, Kind kind, Step step, class Value>
-void run_up_to_32(int n, Value* columns, typename L::Mask*& record) {
+void run_in_registers(int n, Value* columns, typename L::Mask*& record) {
   using Run = void (*)(Value*, typename L::Mask*&);
-  static constexpr std::array<Run, kInRegisters + 1> runs = [] {
-    std::array<Run, kInRegisters + 1> runs{};
-    [&]<size_t... i>(std::index_sequence<i...>) {
-      const auto add = [&]<int size>() {
-        // A merge never leaves other numbers of columns than these.
-        if constexpr (kind == Kind::sort || size % 8 == 0) runs[size] = run_in_registers<L, kind, size, step>;
-      };
-      (add.template operator()<kNetworkSizes[i]>(), ...);
-    }(std::make_index_sequence<sizeof(kNetworkSizes) / sizeof(int)>());
+  static constexpr std::array<Run, kSorted + 1> runs = [] {
+    std::array<Run, kSorted + 1> runs{};
+    unrolled<static_cast<int>(std::size(kNetworkSizes))>([&]<int i>() {
+      constexpr int size = kNetworkSizes[i];
+      if constexpr (kind == Kind::sort ? size <= kSorted : size <= kCleaned && size % kStep == 0) {
+        runs[size] = run_in_registers<L, kind, size, step>;
+      }
+    });
     return runs;
   }();
   runs[static_cast<size_t>(n)](columns, record);
-}
-
-// The end of a merge of up to 64 columns: the exchanges of each of the last n with its mirror image among the 32
-// before, and the half-cleaners of the last n, which stay in registers in between. The half-cleaners of the first 32
-// are not in it. Masks: of the mirrored exchanges from the last column on, then of the half-cleaners.
-template <class L, int n, Step step, class Value>
-void mirror_and_clean(Value* columns, typename L::Mask*& record) {
-  using N = Network<Kind::clean, n, kInRegisters>;
-  typename L::Mask* masks = next_masks<L, step>(record, n + N::size);
-  Value* upper = columns + kInRegisters * L::count;
-  typename L::Vector c[n];
-  const auto mirror = [&]<int i>() {
-    Value* partner = columns + (kInRegisters - 1 - i) * L::count;
-    typename L::Vector low = L::load(partner);
-    exchange<L, step>(low, c[i], masks + i);
-    L::store(partner, low);
-  };
-  unrolled<n>([&]<int i>() { c[i] = L::load(upper + i * L::count); });
-  if constexpr (step != Step::revert) unrolled<n>(mirror);
-  run_exchanges<L, N, step>(c, masks + n);
-  if constexpr (step == Step::revert) unrolled<n>(mirror);
-  unrolled<n>([&]<int i>() { L::store(upper + i * L::count, c[i]); });
 }
 
 // The first layers of a larger merge, or of its half-cleaners: networks across columns that lie `distance` apart. There
@@ -274,7 +254,7 @@ class ColumnSort {
 
   template <Step step>
   static void run(Value* columns, int n, Mask*& record) {
-    if (n <= kInRegisters) return run_up_to_32<L, Kind::sort, step>(n, columns, record);
+    if (n <= kSorted) return run_in_registers<L, Kind::sort, step>(n, columns, record);
     const int all = static_cast<int>(std::bit_ceil(static_cast<unsigned>(n))), half = all / 2;
     in_order<step>([&] { run<step>(columns, half, record); },
                    [&] { run<step>(column(columns, half), n - half, record); },
@@ -285,12 +265,9 @@ class ColumnSort {
   template <Kind kind, Step step>
   static void finish(Value* columns, int n, int all, Mask*& record) {
     if constexpr (kind == Kind::clean) {
-      if (all == kInRegisters) return run_up_to_32<L, Kind::clean, step>(n, columns, record);
-    } else if (all == 2 * kInRegisters) {
-      return in_order<step>([&] { merge_two<step>(columns, n - kInRegisters, record); },
-                            [&] { run_up_to_32<L, Kind::clean, step>(kInRegisters, columns, record); });
+      if (all == kCleaned) return run_in_registers<L, Kind::clean, step>(n, columns, record);
     }
-    const int left = std::bit_width(static_cast<unsigned>(all / kInRegisters)) - 1;
+    const int left = std::bit_width(static_cast<unsigned>(all / kCleaned)) - 1;
     const int layers = left == kMostLayers + 1 ? 2 : std::min(left, kMostLayers), distance = all >> layers;
     const int whole = n / distance, longer = n % distance;
     in_order<step>([&] { run_layers<L, kind, step>(layers, whole + 1, columns, distance, 0, longer, record); },
@@ -303,20 +280,6 @@ class ColumnSort {
                                                  record);
                      }
                    });
-  }
-
-  template <Step step>
-  static void merge_two(Value* columns, int upper, Mask*& record) {
-    switch (upper) {
-      case 8:
-        return mirror_and_clean<L, 8, step>(columns, record);
-      case 16:
-        return mirror_and_clean<L, 16, step>(columns, record);
-      case 24:
-        return mirror_and_clean<L, 24, step>(columns, record);
-      default:
-        return mirror_and_clean<L, 32, step>(columns, record);
-    }
   }
 
   int n_ = 0;
