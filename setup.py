@@ -41,7 +41,7 @@ KERNELS = [f"kernels/cpu/{name}.cpp" for name in ("isa", "group", "coefficients"
 # of a function of the standard library that several of them carry, the linker keeps the first.
 BATCH_KERNEL = "kernels/cpu/batch.cpp"
 # Masks of neighbouring exchanges are stored as they come: put together in vectors first, they take longer. Functions begin
-# at a cache line: the same instructions 32 bytes later have taken 2.4 times as long (Zen 5).
+# at a cache line: the same instructions 32 bytes later have taken twice as long (Zen 5).
 BATCH_FLAGS = ["-fno-tree-slp-vectorize", "-falign-functions=64"]
 INSTRUCTION_SETS = {"plain": []}
 if platform.machine().lower() in ("x86_64", "amd64"):

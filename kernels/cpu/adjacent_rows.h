@@ -42,7 +42,7 @@ class AdjacentRows {
   }
 
   static inline __attribute__((always_inline)) void store(V (&x)[n], Value* rows) {
-    unrolled<m>([&]<int j>() { transpose_squares_back<Value, g>(reinterpret_cast<V(&)[g]>(x[j * g])); });
+    unrolled<m>([&]<int j>() { transpose_squares<Value, g>(reinterpret_cast<V(&)[g]>(x[j * g])); });
     if constexpr (g == lanes) {
       unrolled<n>([&]<int i>() { L::store(rows + i % g * n + i / g * g, x[i]); });
     } else {

@@ -84,7 +84,7 @@ class Columns {
   void transform(const Block<Value>& block, Form form) {
     load(block, form, /*above_all=*/false);
     if (nothing_) return fill_rows(block, 0);
-    network_.sort(rewards_, columns_, record_);
+    network_.sort(rewards_, record_);
     const auto put = [to = rewards_](int64_t q, const D& y) { Wide<Value>::store(to + q * kLanes, y); };
     const auto put_nonnegative = [to = rewards_](int64_t q, const D& y) {
       Wide<Value>::store_nonnegative(to + q * kLanes, y);
@@ -107,7 +107,7 @@ class Columns {
   // out[l][j] for ks[j], or for the group's own k where there is no list.
   void max_at_k(const Block<Value>& block, const int64_t* ks, int64_t count) {
     load(block, Form::max_at_k, false);
-    network_.sort(rewards_, columns_, record_);
+    network_.sort(rewards_, record_);
     for (int64_t j = 0; j < count; ++j) {
       Block<Value> each = block;
       int64_t same[kLanes];
@@ -138,10 +138,10 @@ class Columns {
     if (nothing_) return fill_rows(block, 0);
     const int64_t size = block.largest;
     load_rows(block, block.grad, grad_);
-    std::fill(grad_ + size * kLanes, grad_ + columns_ * kLanes, Value(0));
+    std::fill(grad_ + size * kLanes, grad_ + network_.columns() * kLanes, Value(0));
     if (some_absent_) zero_absent(grad_, size);
     const Cuts<D> cuts = cuts_of(grad_, size);
-    network_.sort(rewards_, columns_, record_);
+    network_.sort(rewards_, record_);
     network_.apply(grad_, record_);
     const auto at = [from = grad_](int64_t q) { return Wide<Value>::load(from + q * kLanes); };
     const auto put = [to = grad_](int64_t q, const D& share) { Wide<Value>::store(to + q * kLanes, share); };
@@ -170,8 +170,8 @@ class Columns {
   // block.grad: one value a group
   void max_at_k_backward(const Block<Value>& block) {
     load(block, Form::max_at_k, /*above_all=*/true);
-    network_.sort(rewards_, columns_, record_);
-    std::fill(grad_, grad_ + columns_ * kLanes, Value(0));
+    network_.sort(rewards_, record_);
+    std::fill(grad_, grad_ + network_.columns() * kLanes, Value(0));
     Value incoming[kLanes];
     for (int l = 0; l < kLanes; ++l) incoming[l] = *block.grad[l];
     const D gy = Wide<Value>::load(incoming);
@@ -200,9 +200,9 @@ class Columns {
   // their group, or above all of them.
   void load(const Block<Value>& block, Form form, bool above_all) {
     const int64_t size = block.largest;
-    columns_ = network_size(size);
+    network_.set(network_size(size));
     load_rows(block, block.rewards, rewards_);
-    std::fill(rewards_ + size * kLanes, rewards_ + columns_ * kLanes, std::numeric_limits<Value>::infinity());
+    std::fill(rewards_ + size * kLanes, rewards_ + network_.columns() * kLanes, std::numeric_limits<Value>::infinity());
     some_absent_ = false;
     left_out_ = 0;
     same_present_ = block.same_size;
@@ -373,7 +373,6 @@ class Columns {
   CoefficientCache& cache_ = CoefficientCache::of_this_thread();
   Scratch scratch_;
   ColumnSort<Value> network_;
-  int columns_ = 0;         // of the block
   Value *rewards_, *grad_;  // columns
   Mask* record_;            // of the network
   Mask* absent_;            // a mask a column, if some are absent

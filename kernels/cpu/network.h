@@ -136,9 +136,8 @@ constexpr int network_size(int64_t n) {
 // its beginning for Step::revert.
 template <class L, Step step>
 typename L::Mask* next_masks(typename L::Mask*& record, int64_t count) {
-  typename L::Mask* masks = step == Step::revert ? record - count : record;
-  record = step == Step::revert ? record - count : record + count;
-  return masks;
+  if constexpr (step == Step::revert) return record -= count;
+  return (record += count) - count;
 }
 
 template <class L, Kind kind, int n, Step step, class Value>
@@ -206,8 +205,8 @@ void run_layers(int layers, int n, Value* columns, int64_t distance, int64_t fir
   if (n > 1 && first < last) runs[layers][n](columns, distance, first, last, record);
 }
 
-// Sorts blocks of up to kLargest columns, as many as network_size() says, and moves others by the record of it. Of the
-// parts of a large block, those that lie in the cache together are done together.
+// Sorts blocks of up to kLargest columns and moves others by the record of it. Of the parts of a large block, those
+// that lie in the cache together are done together.
 template <class Value>
 class ColumnSort {
  public:
@@ -223,10 +222,13 @@ class ColumnSort {
     return levels * (levels + 1) / 2 * (columns / 2);
   }
 
-  void sort(Value* columns, int n, Mask* record) {
-    n_ = n;
+  // columns: what network_size() gives.
+  void set(int columns) { n_ = columns; }
+  int columns() const { return n_; }
+
+  void sort(Value* columns, Mask* record) {
     end_ = record;
-    run<Step::record>(columns, n, end_);
+    run<Step::record>(columns, n_, end_);
   }
   // Moves columns as those were that have been sorted last.
   void apply(Value* columns, Mask* record) const { run<Step::apply>(columns, n_, record); }

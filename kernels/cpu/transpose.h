@@ -19,38 +19,11 @@ inline __attribute__((always_inline)) V shuffle_by(const V& a, const V& b, Place
   }(std::make_index_sequence<lanes>());
 }
 
-// The first or the last halves of every 16 bytes of two vectors, interleaved.
-template <class Value, class V>
-inline __attribute__((always_inline)) V interleave_low(const V& a, const V& b) {
-  return shuffle_by<V, Lanes<Value>::count>(a, b, [](int j) {
-    constexpr int lanes = Lanes<Value>::count, in_16_bytes = 16 / sizeof(Value);
-    const int in = j % in_16_bytes;
-    return j - in + in / 2 + (in % 2 ? lanes : 0);
-  });
-}
-template <class Value, class V>
-inline __attribute__((always_inline)) V interleave_high(const V& a, const V& b) {
-  return shuffle_by<V, Lanes<Value>::count>(a, b, [](int j) {
-    constexpr int lanes = Lanes<Value>::count, in_16_bytes = 16 / sizeof(Value);
-    const int in = j % in_16_bytes;
-    return j - in + in_16_bytes / 2 + in / 2 + (in % 2 ? lanes : 0);
-  });
-}
-
-// Transposes the `size` x `size` squares that lie side by side in `size` vectors, each square by itself; of two float32
-// a row, so that the lanes of two squares that share 16 bytes come to alternate otherwise (transpose_squares_back
-// undoes it).
+// Transposes the `size` x `size` squares that lie side by side in `size` vectors, each square by itself.
 template <class Value, int size>
 inline __attribute__((always_inline)) void transpose_squares(typename Lanes<Value>::Vector (&v)[size]) {
   using V = typename Lanes<Value>::Vector;
   enum : int { lanes = Lanes<Value>::count, in_16_bytes = 16 / sizeof(Value) };
-  if constexpr (size == 1) return;
-  if constexpr (size == 2 && in_16_bytes == 4) {
-    const V a = v[0], b = v[1];
-    v[0] = shuffle_by<V, lanes>(a, b, [](int j) { return j % 4 < 2 ? j + j % 4 : lanes + j + j % 4 - 4; });
-    v[1] = shuffle_by<V, lanes>(a, b, [](int j) { return j % 4 < 2 ? j + j % 4 + 1 : lanes + j + j % 4 - 3; });
-    return;
-  }
   // Exchange of off-diagonal quarters, down to squares of 16 bytes a row: whole 16-byte pieces move.
   const auto exchange_quarters = [&]<int half>() {
     for (int i = 0; i < size; ++i) {
@@ -63,11 +36,27 @@ inline __attribute__((always_inline)) void transpose_squares(typename Lanes<Valu
   if constexpr (size / 2 >= in_16_bytes) exchange_quarters.template operator()<size / 2>();
   if constexpr (size / 4 >= in_16_bytes) exchange_quarters.template operator()<size / 4>();
   if constexpr (size / 8 >= in_16_bytes) exchange_quarters.template operator()<size / 8>();
+  if constexpr (size < in_16_bytes) {
+    if constexpr (size == 2) exchange_quarters.template operator()<1>();
+    return;
+  }
+  const auto low = [](const V& a, const V& b) {  // the first halves of the 16 bytes, interleaved
+    return shuffle_by<V, lanes>(a, b, [](int j) {
+      const int in = j % in_16_bytes;
+      return j - in + in / 2 + (in % 2 ? lanes : 0);
+    });
+  };
+  const auto high = [](const V& a, const V& b) {
+    return shuffle_by<V, lanes>(a, b, [](int j) {
+      const int in = j % in_16_bytes;
+      return j - in + in_16_bytes / 2 + in / 2 + (in % 2 ? lanes : 0);
+    });
+  };
   if constexpr (in_16_bytes == 2) {
     for (int i = 0; i < size; i += 2) {
       const V a = v[i], b = v[i + 1];
-      v[i] = interleave_low<Value>(a, b);
-      v[i + 1] = interleave_high<Value>(a, b);
+      v[i] = low(a, b);
+      v[i + 1] = high(a, b);
     }
   } else {
     const auto lower = [](const V& a, const V& b) {
@@ -77,24 +66,13 @@ inline __attribute__((always_inline)) void transpose_squares(typename Lanes<Valu
       return shuffle_by<V, lanes>(a, b, [](int j) { return j % 4 < 2 ? j + 2 : lanes + j; });
     };
     for (int i = 0; i < size; i += 4) {
-      const V a = interleave_low<Value>(v[i], v[i + 1]), b = interleave_high<Value>(v[i], v[i + 1]);
-      const V c = interleave_low<Value>(v[i + 2], v[i + 3]), d = interleave_high<Value>(v[i + 2], v[i + 3]);
+      const V a = low(v[i], v[i + 1]), b = high(v[i], v[i + 1]);
+      const V c = low(v[i + 2], v[i + 3]), d = high(v[i + 2], v[i + 3]);
       v[i] = lower(a, c);
       v[i + 1] = upper(a, c);
       v[i + 2] = lower(b, d);
       v[i + 3] = upper(b, d);
     }
-  }
-}
-
-template <class Value, int size>
-inline __attribute__((always_inline)) void transpose_squares_back(typename Lanes<Value>::Vector (&v)[size]) {
-  if constexpr (size == 2 && sizeof(Value) == 4) {
-    const auto a = v[0], b = v[1];
-    v[0] = interleave_low<Value>(a, b);
-    v[1] = interleave_high<Value>(a, b);
-  } else {
-    transpose_squares<Value, size>(v);
   }
 }
 
@@ -105,39 +83,31 @@ constexpr int square_size(int64_t n) {
   return lanes >= 16 && n <= lanes / 4 ? lanes / 4 : lanes >= 8 && n <= lanes / 2 ? lanes / 2 : lanes;
 }
 
-// Rows that lie one after another, for what else takes an array of pointers to rows.
-template <class T>
-struct Adjacent {
-  T* first;
-  int64_t n;
-
-  T* operator[](int64_t l) const { return first + l * n; }
-};
-
-// `size` samples from `begin` of the rows that share a vector: row l, row l + size, ...
-template <class Value, int size, int lanes, class Rows>
-inline __attribute__((always_inline)) auto gather_rows(const Rows& rows, int64_t l, int64_t begin) {
+// `size` samples from `begin` of the rows that share a vector: row i, row i + size, ...
+template <class Value, int size, int lanes>
+inline __attribute__((always_inline)) auto gather_rows(const Value* const* rows, int64_t begin) {
   using V = typename VectorOf<Value, lanes>::type;
   if constexpr (lanes == size) {
-    return load_vector<V>(rows[l] + begin);
+    return load_vector<V>(rows[0] + begin);
   } else {
-    return join<V>(gather_rows<Value, size, lanes / 2>(rows, l, begin),
-                   gather_rows<Value, size, lanes / 2>(rows, l + lanes / 2, begin));
+    return join<V>(gather_rows<Value, size, lanes / 2>(rows, begin),
+                   gather_rows<Value, size, lanes / 2>(rows + lanes / 2, begin));
   }
 }
 
-template <class Value, int size, class Rows>
-void square_to_columns(const Rows& rows, int64_t begin, Value* columns) {
+template <class Value, int size>
+void square_to_columns(const Value* const* rows, int64_t begin, Value* columns) {
   constexpr int lanes = Lanes<Value>::count;
   typename Lanes<Value>::Vector v[size];
-  for (int i = 0; i < size; ++i) v[i] = gather_rows<Value, size, lanes>(rows, i, begin);
+  for (int i = 0; i < size; ++i) v[i] = gather_rows<Value, size, lanes>(rows + i, begin);
   transpose_squares<Value, size>(v);
   for (int i = 0; i < size; ++i) Lanes<Value>::store(columns + i * lanes, v[i]);
 }
 
 // Columns to the rows [0, whole), `size` samples each, and to the rows [whole, count), n samples each.
-template <class Value, int size, class Rows>
-void columns_to_square(const Value* columns, int64_t begin, int64_t n, const Rows& rows, int64_t whole, int64_t count) {
+template <class Value, int size>
+void columns_to_square(const Value* columns, int64_t begin, int64_t n, Value* const* rows, int64_t whole,
+                       int64_t count) {
   constexpr int lanes = Lanes<Value>::count;
   typename Lanes<Value>::Vector v[size];
   for (int i = 0; i < size; ++i) v[i] = Lanes<Value>::load(columns + i * lanes);
@@ -175,18 +145,18 @@ inline void for_each_square(int64_t n, Square square) {
 }
 
 // rows[l], l < lanes, to columns: reads n samples of each row, or one square where that is more.
-template <class Value, class Rows>
-void rows_to_columns(const Rows& rows, int64_t n, Value* columns) {
-  for_each_square<Value>(n, [&]<int size>(int64_t begin) {
+template <class Value>
+void rows_to_columns(const Value* const* rows, int64_t n, Value* columns) {
+  for_each_square<Value>(n, [=]<int size>(int64_t begin) {
     square_to_columns<Value, size>(rows, begin, columns + begin * Lanes<Value>::count);
   });
 }
 
 // Columns to rows[l] for l < count. Writes n samples of each row and nothing else, but reads columns up to a whole
 // square. adjacent: row l + 1 begins where row l ends.
-template <class Value, class Rows>
-void columns_to_rows(const Value* columns, int64_t n, const Rows& rows, int64_t count, bool adjacent) {
-  for_each_square<Value>(n, [&]<int size>(int64_t begin) {
+template <class Value>
+void columns_to_rows(const Value* columns, int64_t n, Value* const* rows, int64_t count, bool adjacent) {
+  for_each_square<Value>(n, [=]<int size>(int64_t begin) {
     // Up to here rows can be written a whole piece at a time: what is written behind one is overwritten by the next.
     const int64_t whole = n >= size ? count : adjacent ? count - (size - 1) / n : 0;
     columns_to_square<Value, size>(columns + begin * Lanes<Value>::count, begin, n, rows, whole, count);
