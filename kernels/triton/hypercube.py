@@ -2,7 +2,9 @@
 axis, and everything that must not depend on a layout is built from exchanges between them.
 
 The last ``log_n`` axes are a group's ranks, those before them the groups of a program, ``dims`` axes in all. A tensor with
-one value a group has the same axes, of one instead of two where the ranks are. ``rank`` is the element's rank.
+one value a group has the same axes, of one instead of two where the ranks are; one with a value for 2**bit ranks, a subtree
+of them, has one instead of two on the last ``bit`` axes: what a thread's ranks have in common is exchanged once. ``rank`` is
+the element's rank.
 
 All sums and products go along one binary tree whose leaves are the ranks: to what lies before (or after) a rank, its siblings
 are added from the nearest on. The tree does not depend on how many ranks the tensor has room for, and absent ones add the
@@ -23,8 +25,10 @@ def exchange(x, bit: tl.constexpr, dims: tl.constexpr):
 def as_integer(x):
     if x.dtype == tl.float32:
         return x.to(tl.int32, bitcast=True)
-    else:
+    elif x.dtype == tl.float64:
         return x.to(tl.int64, bitcast=True)
+    else:
+        return x
 
 
 @triton.jit
@@ -36,6 +40,25 @@ def neighbour(x, bit: tl.constexpr, dims: tl.constexpr):
 @triton.jit
 def is_right(rank, bit: tl.constexpr):
     return ((rank >> bit) & 1) != 0
+
+
+@triton.jit
+def is_right_half(bit: tl.constexpr, log_n: tl.constexpr, dims: tl.constexpr):
+    """is_right() where there is one number for 2**bit ranks."""
+    half = tl.arange(0, 1 << (log_n - bit))
+    return (tl.reshape(half, [1] * (dims - log_n) + [2] * (log_n - bit) + [1] * bit) & 1) != 0
+
+
+@triton.jit
+def either(x, bit: tl.constexpr, dims: tl.constexpr):
+    """Of neighbours that are equal one."""
+    return tl.max(as_integer(x), dims - 1 - bit, keep_dims=True).to(x.dtype, bitcast=True)
+
+
+@triton.jit
+def right_of(x, bit: tl.constexpr, log_n: tl.constexpr, dims: tl.constexpr):
+    """Of neighbours, integers, the right one."""
+    return tl.sum(tl.where(is_right_half(bit, log_n, dims), x, 0), dims - 1 - bit, keep_dims=True)
 
 
 @triton.jit
@@ -69,34 +92,32 @@ def value_at(x, rank, at, log_n: tl.constexpr, dims: tl.constexpr):
 
 @triton.jit
 def sums_before(x, rank, log_n: tl.constexpr, dims: tl.constexpr):
-    """Sums over the ranks before, and over all."""
+    """Sums over the ranks before, and over all, one number a group."""
     before = tl.zeros_like(x)
     for bit in tl.static_range(log_n):
-        sibling = neighbour(x, bit, dims)
-        before = tl.where(is_right(rank, bit), before + sibling, before)
-        x = x + sibling
+        before = tl.where(is_right(rank, bit), before + neighbour(x, bit, dims), before)
+        x = tl.sum(x, dims - 1 - bit, keep_dims=True)
     return before, x
 
 
 @triton.jit
 def sums_after(x, rank, log_n: tl.constexpr, dims: tl.constexpr):
-    """Sums over the ranks after, and over all."""
+    """Sums over the ranks after, and over all, one number a group."""
     after = tl.zeros_like(x)
     for bit in tl.static_range(log_n):
-        sibling = neighbour(x, bit, dims)
-        after = tl.where(is_right(rank, bit), after, after + sibling)
-        x = x + sibling
+        after = tl.where(is_right(rank, bit), after, after + neighbour(x, bit, dims))
+        x = tl.sum(x, dims - 1 - bit, keep_dims=True)
     return after, x
 
 
 @triton.jit
 def products_from(x, rank, log_n: tl.constexpr, dims: tl.constexpr):
-    """Products over a rank and those after it, and over all."""
+    """Products over a rank and those after it, and over all, one number a group."""
     after = x
     for bit in tl.static_range(log_n):
         sibling = neighbour(x, bit, dims)
         after = tl.where(is_right(rank, bit), after, after * sibling)
-        x = x * sibling
+        x = either(x * sibling, bit, dims)
     return after, x
 
 
@@ -106,9 +127,8 @@ def previous(x, rank, log_n: tl.constexpr, dims: tl.constexpr):
     last = as_integer(x)
     found = last
     for bit in tl.static_range(log_n):
-        sibling = exchange(last, bit, dims)
-        found = tl.where((rank & ((2 << bit) - 1)) == (1 << bit), sibling, found)
-        last = tl.where(is_right(rank, bit), last, sibling)
+        found = tl.where((rank & ((2 << bit) - 1)) == (1 << bit), exchange(last, bit, dims), found)
+        last = right_of(last, bit, log_n, dims)
     return found.to(x.dtype, bitcast=True)
 
 
@@ -117,9 +137,8 @@ def largest_up_to(x, rank, log_n: tl.constexpr, dims: tl.constexpr):
     """The largest integer at a rank or before."""
     found = x
     for bit in tl.static_range(log_n):
-        sibling = exchange(x, bit, dims)
-        found = tl.where(is_right(rank, bit), tl.maximum(found, sibling), found)
-        x = tl.maximum(x, sibling)
+        found = tl.where(is_right(rank, bit), tl.maximum(found, exchange(x, bit, dims)), found)
+        x = tl.max(x, dims - 1 - bit, keep_dims=True)
     return found
 
 
@@ -128,9 +147,8 @@ def smallest_after(x, rank, log_n: tl.constexpr, dims: tl.constexpr):
     """The smallest integer after a rank; 2**log_n where there is none."""
     found = tl.zeros_like(x) + (1 << log_n)
     for bit in tl.static_range(log_n):
-        sibling = exchange(x, bit, dims)
-        found = tl.where(is_right(rank, bit), found, tl.minimum(found, sibling))
-        x = tl.minimum(x, sibling)
+        found = tl.where(is_right(rank, bit), found, tl.minimum(found, exchange(x, bit, dims)))
+        x = tl.min(x, dims - 1 - bit, keep_dims=True)
     return found
 
 
@@ -148,9 +166,9 @@ def nearest_at_or_before(x, marked, rank, log_n: tl.constexpr, dims: tl.constexp
         found = tl.where(right & (done == 0) & (sibling_has != 0), sibling, found)
         done = tl.where(right, done | sibling_has, done)
         # Of both together the right one's, if it has one.
-        from_sibling = tl.where(right, has == 0, sibling_has != 0)
-        last = tl.where(from_sibling, sibling, last)
-        has = has | sibling_has
+        from_sibling = tl.where(is_right_half(bit, log_n, dims), has == 0, sibling_has != 0)
+        last = either(tl.where(from_sibling, sibling, last), bit, dims)
+        has = tl.max(has, dims - 1 - bit, keep_dims=True)
     return found.to(x.dtype, bitcast=True)
 
 
@@ -168,7 +186,7 @@ def nearest_after(x, marked, otherwise, rank, log_n: tl.constexpr, dims: tl.cons
         found = tl.where((right == 0) & (done == 0) & (sibling_has != 0), sibling, found)
         done = tl.where(right, done, done | sibling_has)
         # Of both together the left one's, if it has one.
-        from_sibling = tl.where(right, sibling_has != 0, has == 0)
-        first = tl.where(from_sibling, sibling, first)
-        has = has | sibling_has
+        from_sibling = tl.where(is_right_half(bit, log_n, dims), sibling_has != 0, has == 0)
+        first = either(tl.where(from_sibling, sibling, first), bit, dims)
+        has = tl.max(has, dims - 1 - bit, keep_dims=True)
     return found.to(x.dtype, bitcast=True)

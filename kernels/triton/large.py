@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from .group import BACKWARD, INTEGERS, MAXIMUM, extent_of, k_of, load_values, store_results
-from .hypercube import max_of_groups, products_from, sum_of_groups, value_at
+from .hypercube import max_of_groups, products_from, sum_of_groups
 from .sort import key_of, sort_integers, sort_pairs, value_of
 from .weigh import (
     MAX_AT_K,
@@ -215,7 +215,7 @@ def weigh_large_groups(
             tl.store(chunk_at + 3 * at + nowhere, beyond)
             tl.store(chunk_at + 3 * at + 1 + nowhere, high_sum)
             tl.store(chunk_at + 3 * at + 2 + nowhere, low_sum)
-            beyond = beyond * of_group(all, index, LOG_C)
+            beyond = beyond * all
             gy = gradient_sorted(grad, group, keys, numbers, begin, rank, n, size, FORM, WIDE, SORTED)
             high, low = cut(gy, first_cut, second_cut)
             high_sum = high_sum + sum_of_groups(high, LOG_C, LOG_C)
@@ -235,8 +235,6 @@ def weigh_large_groups(
             h, high_below, low_below = gradients_of_gaps(
                 high, low, high_below, low_below, high_above, low_above, w * beyond, rank, n, k, FORM, LOG_C, LOG_C
             )
-            high_below = of_group(high_below, index, LOG_C)
-            low_below = of_group(low_below, index, LOG_C)
             tl.store(results + begin + rank, h, mask=rank < n)
         tl.debug_barrier()
         for at in range(0, chunks):
@@ -268,8 +266,8 @@ def weigh_large_groups(
                 if has_down(k, FORM):
                     gap = gaps(keys, begin, rank, n, part, is_wild, WIDE, SORTED)
                     _, sum = sums_down(gap, w * beyond, rank, n, k, FORM, LOG_C, LOG_C)
-                    above = above + of_group(sum, index, LOG_C).to(tl.float64)
-                beyond = beyond * of_group(all, index, LOG_C)
+                    above = above + sum.to(tl.float64)
+                beyond = beyond * all
             tl.debug_barrier()
             below = nothing
             for at in range(0, chunks):
@@ -279,7 +277,6 @@ def weigh_large_groups(
                 w, _ = products_from(factors(rank, n, k, FORM), rank, LOG_C, LOG_C)
                 gap = gaps(keys, begin, rank, n, part, is_wild, WIDE, SORTED)
                 y, below = scan(gap, top, w * beyond, rank, n, k, below, above, FORM, LOG_C, LOG_C)
-                below = of_group(below, index, LOG_C)
                 if part == 1:
                     finite = tl.load(results + begin + rank, mask=rank < n, other=0).to(y.dtype)
                     y = put_together(finite, y, is_wild, n, k, FORM)
@@ -298,13 +295,6 @@ def weigh_large_groups(
                 first = ties_end(keys, begin, size, n, x, False, WIDE, SORTED)
                 y = tl.load(results + begin + first, mask=is_answer, other=0)
                 store_results(out + begin + sample, y, rank < size, WIDE)
-
-
-@triton.jit
-def of_group(x, index, LOG_C: tl.constexpr):
-    """A number that all ranks have, once."""
-    x = x + tl.zeros([2] * LOG_C, x.dtype)
-    return value_at(x, index, 0, LOG_C, LOG_C)
 
 
 @triton.jit

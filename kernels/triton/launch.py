@@ -6,8 +6,7 @@ Shapes. A thread holds four samples, for gradients, and for float64 in groups of
 1,024 samples, for gradients 512. Beyond that a program goes over its group in chunks, in a workspace; rows of more than
 8,192 samples come sorted by torch, whose sort uses the whole device for a row. Groups that differ in size have their sizes
 known on the device alone: there is a launch for sizes up to twice the mean, and one for every eightfold of it, each leaving
-the others' groups alone. Of many rows of 2, 4 and so on to 256 samples a thread has 16, of 128 it has 8 and of 256 four, for
-the registers' sake, and programs take turns (rows.py).
+the others' groups alone. Of many rows of 2, 4 and so on to 512 samples a thread has 16, and programs take turns (rows.py).
 
 Nothing but types and flags is compiled into a kernel: neither k nor a number of groups or samples. A compiled kernel is
 kept by those and launched past Triton's own look-up; which launches a call needs is kept by its kinds and numbers.
@@ -22,7 +21,8 @@ from . import group, large, rows, weigh
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 LARGEST = {False: 1024, True: 512}  # of a group that is held in registers; True: for gradients
-LARGEST_ROW = 256  # of those that rows.py takes
+LARGEST_ROW = 512  # of those that rows.py takes
+LOG_ITEMS = 4  # of the samples that a thread has there
 SORTED_FROM = 8193
 LOG_CHUNK = 14 if INTERPRETED else 9
 OPS = {"transform": group.TRANSFORM.value, "max_at_k": group.MAXIMUM.value, "backward": group.BACKWARD.value}
@@ -74,23 +74,22 @@ def group_kernel(flags, dtype, log_n, full, count):
 
 
 def shape_of_rows(log_n, count):
-    """(log2 of a thread's samples, log2 of the rows of a turn, threads)."""
-    log_items = min(4, 10 - log_n)
+    """(log2 of the rows of a turn, threads)."""
     if INTERPRETED:  # as many rows as there may be
-        return log_items, max(log_items - log_n, min(17 - log_n, count.bit_length() - 1)), 128
-    return log_items, 7 + log_items - log_n, 128
+        return max(LOG_ITEMS - log_n, min(17 - log_n, count.bit_length() - 1)), 128
+    return 7 + LOG_ITEMS - log_n, 128
 
 
 def rows_kernel(flags, dtype, width, count):
     """(kernel, threads, what is compiled in), or None where it is no call for rows.py."""
     log_n = log2_above(width)
-    log_items, log_rows, threads = shape_of_rows(log_n, count)
+    log_rows, threads = shape_of_rows(log_n, count)
     if flags["OP"] == OPS["backward"] or flags["RAGGED"] or flags["K_PER_GROUP"] or flags["WIDE"]:
         return None
     if width != 1 << log_n or width > LARGEST_ROW or count < 1 << log_rows:
         return None
     more = {"KEYS": keys_of(dtype, log_n), "FULL": True, "LOG_N": log_n, "LOG_ROWS": log_rows}
-    return rows.weigh_rows, threads, flags | more | {"LOG_ITEMS": log_items}
+    return rows.weigh_rows, threads, flags | more | {"LOG_ITEMS": LOG_ITEMS}
 
 
 def large_kernel(flags, is_sorted):

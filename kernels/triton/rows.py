@@ -1,17 +1,20 @@
-"""Rows of 2, 4 and so on to 256 samples, many of them, with one k and in float32 arithmetic, as rewards mostly come: programs
-go over the rows in turns, with coefficients that are formed once, and a thread has 16, 8 or 4 samples that lie one after
-another, from memory to memory.
+"""Rows of 2, 4 and so on to 512 samples, many of them, with one k and in float32 arithmetic, as rewards mostly come: programs
+go over the rows in turns, with coefficients that are formed once, and a thread has 16 samples that lie one after another,
+from memory to memory.
 
 The sort moves values alone. Each of its exchanges is kept as a bit; taken back, from the last one to the first, they bring
 the results to where the rewards were. Where a reward is absent, infinite or close to it, weigh_some() does the rows of the
 program's turn when it is through with the others: a group has the same bits there as here.
+
+What many exchanges have in one block of code is compiled badly: predicates, of which a thread has seven, wait for being
+kept, packed into registers, and LLVM has 64 of them packed into an integer. is_so() ends a block.
 """
 
 import triton
 import triton.language as tl
 
 from .group import INTEGERS, MAXIMUM, any_of, k_of, results_of, store_results, weigh_some, weights_of
-from .hypercube import is_right, neighbour, previous, sums_after, sums_before, value_at
+from .hypercube import neighbour, previous, sums_after, sums_before, value_at
 from .sort import takes_smaller
 from .weigh import LOO, LOO_1, clamp_k, down_of, share_among_equal, too_large, top_of, up_of
 
@@ -36,22 +39,18 @@ def place_of_piece(PIECE: tl.constexpr, LOG_N: tl.constexpr, LOG_ITEMS: tl.const
 def places(DIMS: tl.constexpr, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
     """Of all samples, as a hypercube."""
     number = tl.reshape(tl.arange(0, 1 << DIMS), [2] * DIMS)
-    piece = (number >> 2) & ((1 << (LOG_ITEMS - 2)) - 1)
+    piece = (number >> 2) & 3
     return place_of(number >> LOG_ITEMS, piece, number & 3, LOG_N, LOG_ITEMS, LOG_THREADS)
 
 
 @triton.jit
 def load_rows(pointer, BOOLEAN: tl.constexpr, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
     """As a hypercube. What is joined is in one thread."""
-    x = tl.load(pointer + place_of_piece(0, LOG_N, LOG_ITEMS, LOG_THREADS))
-    if LOG_ITEMS > 2:
-        second = tl.load(pointer + place_of_piece(1, LOG_N, LOG_ITEMS, LOG_THREADS))
-        if LOG_ITEMS == 4:
-            third = tl.load(pointer + place_of_piece(2, LOG_N, LOG_ITEMS, LOG_THREADS))
-            fourth = tl.load(pointer + place_of_piece(3, LOG_N, LOG_ITEMS, LOG_THREADS))
-            x = tl.permute(tl.join(tl.join(x, third), tl.join(second, fourth)), [0, 2, 3, 1])
-        else:
-            x = tl.permute(tl.join(x, second), [0, 2, 1])
+    first = tl.load(pointer + place_of_piece(0, LOG_N, LOG_ITEMS, LOG_THREADS))
+    second = tl.load(pointer + place_of_piece(1, LOG_N, LOG_ITEMS, LOG_THREADS))
+    third = tl.load(pointer + place_of_piece(2, LOG_N, LOG_ITEMS, LOG_THREADS))
+    fourth = tl.load(pointer + place_of_piece(3, LOG_N, LOG_ITEMS, LOG_THREADS))
+    x = tl.permute(tl.join(tl.join(first, third), tl.join(second, fourth)), [0, 2, 3, 1])
     x = tl.reshape(x, [2] * (LOG_THREADS + LOG_ITEMS))
     if BOOLEAN:
         x = x != 0
@@ -61,29 +60,42 @@ def load_rows(pointer, BOOLEAN: tl.constexpr, LOG_N: tl.constexpr, LOG_ITEMS: tl
 @triton.jit
 def store_rows(pointer, y, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
     y = results_of(y, pointer.dtype.element_ty, 0)
-    if LOG_ITEMS == 4:
-        y = tl.permute(tl.reshape(y, [1 << LOG_THREADS, 2, 2, 4]), [0, 3, 1, 2])
-        even, odd = tl.split(y)
-        y, third = tl.split(even)
-        second, fourth = tl.split(odd)
-        tl.store(pointer + place_of_piece(1, LOG_N, LOG_ITEMS, LOG_THREADS), second)
-        tl.store(pointer + place_of_piece(2, LOG_N, LOG_ITEMS, LOG_THREADS), third)
-        tl.store(pointer + place_of_piece(3, LOG_N, LOG_ITEMS, LOG_THREADS), fourth)
-    elif LOG_ITEMS == 3:
-        y, second = tl.split(tl.permute(tl.reshape(y, [1 << LOG_THREADS, 2, 4]), [0, 2, 1]))
-        tl.store(pointer + place_of_piece(1, LOG_N, LOG_ITEMS, LOG_THREADS), second)
-    else:
-        y = tl.reshape(y, [1 << LOG_THREADS, 4])
-    tl.store(pointer + place_of_piece(0, LOG_N, LOG_ITEMS, LOG_THREADS), y)
+    even, odd = tl.split(tl.permute(tl.reshape(y, [1 << LOG_THREADS, 2, 2, 4]), [0, 3, 1, 2]))
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    tl.store(pointer + place_of_piece(0, LOG_N, LOG_ITEMS, LOG_THREADS), first)
+    tl.store(pointer + place_of_piece(1, LOG_N, LOG_ITEMS, LOG_THREADS), second)
+    tl.store(pointer + place_of_piece(2, LOG_N, LOG_ITEMS, LOG_THREADS), third)
+    tl.store(pointer + place_of_piece(3, LOG_N, LOG_ITEMS, LOG_THREADS), fourth)
+
+
+@triton.jit
+def is_so(row, samples, number: tl.constexpr):
+    """True, of a row of the turn and how many samples there are in all, but the compiler does not know it; nor that it is so
+    for one number if it is for another."""
+    return row - number < samples
 
 
 @triton.jit
 def kept_as(bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr):
-    """The bit that an exchange is kept as, among those in a thread or those across threads."""
-    if bit < log_items:
-        return 1 << (30 - ((stage - 1) * log_items + bit))
-    else:
+    """The bit that an exchange is kept as, among those in a thread, 30 of them for 512 samples, or those across threads. From
+    the upper ones on: LLVM has an integer without them packed with another."""
+    if bit >= log_items:
         return 1 << (30 - ((stage - log_items) * (stage - log_items - 1) // 2 + bit - log_items))
+    elif stage <= log_items:
+        return 1 << (30 - (stage * (stage - 1) // 2 + bit))
+    else:
+        return 1 << (30 - (log_items * (2 * stage - log_items - 1) // 2 + bit))
+
+
+@triton.jit
+def flipped(x, rank, bits: tl.constexpr, log_n: tl.constexpr):
+    """Negated where an odd number of these bits of the rank are set."""
+    odd = rank & 0
+    for bit in tl.static_range(log_n):
+        if bits & (1 << bit):
+            odd = odd ^ (rank >> bit)
+    return x * tl.where((odd & 1) != 0, -1.0, 1.0)
 
 
 @triton.jit
@@ -107,30 +119,43 @@ def order_in_thread(
 
 
 @triton.jit
-def order_across(x, across, rank, bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
-    sign = tl.where(is_right(rank, bit), -1.0, 1.0)
-    x = x * sign
-    other = -neighbour(x, bit, dims)
-    return tl.minimum(x, other) * sign, tl.where(x > other, across | kept_as(bit, stage, log_items), across)
+def order_across(x, across, bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
+    """Of values that are negated where the rank has this bit."""
+    negated = neighbour(x, bit, dims)
+    return tl.minimum(x, -negated), tl.where(negated > -x, across | kept_as(bit, stage, log_items), across)
 
 
 @triton.jit
-def sort_values(x, rank, log_n: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
+def order_stage(
+    x, in_thread, across, rank, stage: tl.constexpr, log_n: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr
+):
+    """Runs of 2**stage ascend, and descend where the next bit of the rank is set: negated there, if that bit is not in the
+    thread, they ascend too. For the next stage's first exchange they are to be negated by that very bit."""
+    LOG_RUN: tl.constexpr = log_n if log_n < log_items else log_items  # of the longest that a thread turns round itself
+    if (stage >= log_items) & (stage < log_n):
+        x = flipped(x, rank, 1 << stage, log_n)
+    for step in tl.static_range(stage):
+        if stage - 1 - step > log_items:
+            x, across = order_across(x, across, stage - 1 - step, stage, log_items, dims)
+            x = flipped(x, rank, (1 << (stage - 1 - step)) | (1 << (stage - 2 - step)), log_n)
+        elif stage - 1 - step == log_items:
+            x, across = order_across(x, across, log_items, stage, log_items, dims)
+            x = flipped(x, rank, 1 << log_items, log_n)
+        else:
+            x, in_thread = order_in_thread(x, in_thread, rank, stage - 1 - step, stage, LOG_RUN, log_items, dims)
+    return x, in_thread, across
+
+
+@triton.jit
+def sort_values(x, rank, row, samples, log_n: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
     """Values by rank, and the exchanges: a bit each, for two samples in a thread and for one across threads."""
     across = tl.zeros_like(x).to(tl.int32)
     in_thread = tl.max(across, dims - 1)
-    LOG_RUN: tl.constexpr = log_n if log_n < log_items else log_items  # of the longest that a thread turns round itself
-    for stage in tl.static_range(1, log_n + 1):
-        # Runs descend where a thread's other bits say so, negated.
-        if (stage >= log_items) & (stage < log_n):
-            x = x * tl.where(is_right(rank, stage), -1.0, 1.0)
-        for step in tl.static_range(stage):
-            if stage - 1 - step >= log_items:
-                x, across = order_across(x, across, rank, stage - 1 - step, stage, log_items, dims)
-            else:
-                x, in_thread = order_in_thread(x, in_thread, rank, stage - 1 - step, stage, LOG_RUN, log_items, dims)
-        if (stage >= log_items) & (stage < log_n):
-            x = x * tl.where(is_right(rank, stage), -1.0, 1.0)
+    for stage in tl.static_range(1, (log_n if log_n < log_items else log_items) + 1):
+        x, in_thread, across = order_stage(x, in_thread, across, rank, stage, log_n, log_items, dims)
+    for stage in tl.static_range(log_items + 1, log_n + 1):
+        if is_so(row, samples, stage):
+            x, in_thread, across = order_stage(x, in_thread, across, rank, stage, log_n, log_items, dims)
     return x, in_thread, across
 
 
@@ -146,11 +171,15 @@ def take_back(
 
 
 @triton.jit
-def bring_back(y, in_thread, across, log_n: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
-    """The exchanges of a sort taken back."""
+def bring_back(y, in_thread, across, row, samples, log_n: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
+    """The exchanges of a sort taken back. In groups of 16 and 32 a thread has 80 and 112 pairs to look at."""
     for back in tl.static_range(log_n):
         for bit in tl.static_range(log_n - back):
-            y = take_back(y, in_thread, across, bit, log_n - back, log_items, dims)
+            if (log_n == 4) | (log_n == 5):
+                if is_so(row, samples, 10 + (back * log_n + bit) // 2):
+                    y = take_back(y, in_thread, across, bit, log_n - back, log_items, dims)
+            else:
+                y = take_back(y, in_thread, across, bit, log_n - back, log_items, dims)
     return y
 
 
@@ -197,7 +226,7 @@ def weigh_rows(
     LOG_THREADS: tl.constexpr = DIMS - LOG_ITEMS
     N: tl.constexpr = 1 << LOG_N
     ROWS: tl.constexpr = 1 << LOG_ROWS
-    # Rows of weigh_some(), whose threads have two samples each.
+    # Rows of weigh_some(), whose threads have two samples each, of the longest rows four.
     LOG_FEWER: tl.constexpr = LOG_ROWS - 3 if LOG_ROWS > 3 else 0
 
     rank = tl.reshape(tl.arange(0, ROWS * N), [2] * DIMS) & (N - 1)
@@ -218,7 +247,7 @@ def weigh_rows(
         first_group = first_group_of(turn, count, LOG_ROWS)
         x = load_rows(rewards + first_group * N, BOOLEAN, LOG_N, LOG_ITEMS, LOG_THREADS)
         if are_usual(x):
-            x, in_thread, across = sort_values(x, rank, LOG_N, LOG_ITEMS, DIMS)
+            x, in_thread, across = sort_values(x, rank, first_group, samples, LOG_N, LOG_ITEMS, DIMS)
             below = previous(x, rank, LOG_N, DIMS)
             gap = x - below
             y = zero
@@ -237,7 +266,7 @@ def weigh_rows(
             else:
                 if any_of((x == below) & (rank > 0)):
                     y = share_among_equal(y, x, rank, LOG_N, DIMS)
-                y = bring_back(y, in_thread, across, LOG_N, LOG_ITEMS, DIMS)
+                y = bring_back(y, in_thread, across, first_group, samples, LOG_N, LOG_ITEMS, DIMS)
                 store_rows(out + first_group * N, y, LOG_N, LOG_ITEMS, LOG_THREADS)
         else:
             left += 1

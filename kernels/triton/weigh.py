@@ -11,7 +11,9 @@ import triton.language as tl
 from .hypercube import (
     any_of,
     as_integer,
+    either,
     is_right,
+    is_right_half,
     largest_up_to,
     max_of_groups,
     nearest_after,
@@ -199,11 +201,11 @@ def share_among_equal(y, x, rank, log_n: tl.constexpr, dims: tl.constexpr):
     for bit in tl.static_range(log_n):
         sibling_x = neighbour(last_x, bit, dims)
         sibling_y = neighbour(last_y, bit, dims)
-        right = is_right(rank, bit)
-        y = tl.where(right & (x == sibling_x), sibling_y, y)
+        y = tl.where(is_right(rank, bit) & (x == sibling_x), sibling_y, y)
         # Of both together the right one's, but where that is equal to the left one's.
-        last_y = tl.where(right ^ (last_x == sibling_x), last_y, sibling_y)
-        last_x = tl.where(right, last_x, sibling_x)
+        right = is_right_half(bit, log_n, dims)
+        last_y = either(tl.where(right ^ (last_x == sibling_x), last_y, sibling_y), bit, dims)
+        last_x = either(tl.where(right, last_x, sibling_x), bit, dims)
     return y
 
 
