@@ -54,6 +54,7 @@ def test_against_exact_arithmetic(launch, monkeypatch, form, dtype, kind, sorted
                 assert relative_error_of(ragged[begin:][present[begin:]], exact) <= BOUND[dtype]
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("sorted_from", [33, 1000], ids=["sorted by torch", "merged"])
 @pytest.mark.parametrize("kind", ["plain", "ties", "absent"])
 def test_gradient_equals_that_of_one_chunk(launch, monkeypatch, kind, sorted_from):
