@@ -28,10 +28,10 @@ class Variant(NamedTuple):
     log_n: int | None
     ragged: bool
     tensor_k: bool
-    many: bool = False  # rows
+    many: int = 0  # rows, of so many samples
 
     def __str__(self):
-        room = f"n <= {1 << self.log_n}" if self.log_n else "large"
+        room = f"n = {self.many}" if self.many else f"n <= {1 << self.log_n}" if self.log_n else "large"
         kind = "ragged" if self.ragged else "many rows" if self.many else "dense"
         kind += ", k a group" if self.tensor_k else ""
         return f"{self.op:<9} {self.form:<8} {self.dtype:<8} {room:<10} {kind}"
@@ -56,7 +56,9 @@ def variants():
     # What most calls are.
     for op in ("transform", "max_at_k"):
         for form, log_n in itertools.product(forms[op], range(1, launch.log2_above(launch.LARGEST_ROW) + 1)):
-            yield Variant(op, form, next(dtypes), log_n, False, False, many=True)
+            yield Variant(op, form, next(dtypes), log_n, False, False, many=1 << log_n)
+            if log_n >= 4:
+                yield Variant(op, form, next(dtypes), log_n, False, False, many=3 << (log_n - 2))
 
 
 def source_of(variant):
@@ -77,7 +79,7 @@ def source_of(variant):
     if variant.log_n is None:
         kernel, threads, flags = launch.large_kernel(flags, is_sorted)
     elif variant.many:
-        kernel, threads, flags = launch.rows_kernel(flags, variant.dtype, 1 << variant.log_n, 10**6)
+        kernel, threads, flags = launch.rows_kernel(flags, variant.dtype, variant.many, 10**6)
     else:
         kernel, threads, flags = launch.group_kernel(flags, variant.dtype, variant.log_n, not variant.ragged, 1)
     rewards = pointers[variant.dtype]

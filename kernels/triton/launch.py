@@ -6,7 +6,8 @@ Shapes. A thread holds four samples, for gradients, and for float64 in groups of
 1,024 samples, for gradients 512. Beyond that a program goes over its group in chunks, in a workspace; rows of more than
 8,192 samples come sorted by torch, whose sort uses the whole device for a row. Groups that differ in size have their sizes
 known on the device alone: there is a launch for sizes up to twice the mean, and one for every eightfold of it, each leaving
-the others' groups alone. Of many rows of 2, 4 and so on to 512 samples a thread has 16, and programs take turns (rows.py).
+the others' groups alone. Of many rows of up to 512 samples, a power of two or a multiple of four, a thread has 16, and
+programs take turns (rows.py).
 
 Nothing but types and flags is compiled into a kernel: neither k nor a number of groups or samples. A compiled kernel is
 kept by those and launched past Triton's own look-up; which launches a call needs is kept by its kinds and numbers.
@@ -86,9 +87,10 @@ def rows_kernel(flags, dtype, width, count):
     log_rows, threads = shape_of_rows(log_n, count)
     if flags["OP"] == OPS["backward"] or flags["RAGGED"] or flags["K_PER_GROUP"] or flags["WIDE"]:
         return None
-    if width != 1 << log_n or width > LARGEST_ROW or count < 1 << log_rows:
+    full = width == 1 << log_n
+    if (not full and width % 4) or width > LARGEST_ROW or count < 1 << log_rows:
         return None
-    more = {"KEYS": keys_of(dtype, log_n), "FULL": True, "LOG_N": log_n, "LOG_ROWS": log_rows}
+    more = {"KEYS": keys_of(dtype, log_n), "FULL": full, "LOG_N": log_n, "LOG_ROWS": log_rows}
     return rows.weigh_rows, threads, flags | more | {"LOG_ITEMS": LOG_ITEMS}
 
 

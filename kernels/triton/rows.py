@@ -1,6 +1,6 @@
-"""Rows of 2, 4 and so on to 512 samples, many of them, with one k and in float32 arithmetic, as rewards mostly come: programs
-go over the rows in turns, with coefficients that are formed once, and a thread has 16 samples that lie one after another,
-from memory to memory.
+"""Rows of 2, 4, 8, 12, 16, 20 and so on to 512 samples, many of them, with one k and in float32 arithmetic, as rewards mostly
+come: programs go over the rows in turns, with coefficients that are formed once, and a thread has 16 samples, or room for
+them, that lie one after another, from memory to memory.
 
 The sort moves values alone. Each of its exchanges is kept as a bit; taken back, from the last one to the first, they bring
 the results to where the rewards were. Where a reward is absent, infinite or close to it, weigh_some() does the rows of the
@@ -18,11 +18,15 @@ from .hypercube import neighbour, previous, sums_after, sums_before, value_at
 from .sort import takes_smaller
 from .weigh import LOO, LOO_1, clamp_k, down_of, share_among_equal, too_large, top_of, up_of
 
+# Stands where a row has no sample: above all that are_usual() lets pass, and finite, as its distance from them is.
+BEYOND = tl.constexpr(1e38)
+
 
 @triton.jit
 def place_of(thread, piece, item, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
-    """Where the turn has a sample: one of the four of a thread's piece. A thread's pieces lie one after another, those of
-    all threads side by side where rows fit into them: then neighbouring threads load neighbouring ones."""
+    """Which of the turn's places a sample has, where every row has 2**LOG_N: one of the four of a thread's piece. A thread's
+    pieces lie one after another, those of all threads side by side where rows fit into them: then neighbouring threads load
+    neighbouring ones."""
     if LOG_N <= 2:
         return (piece << (LOG_THREADS + 2)) + (thread << 2) + item
     else:
@@ -30,26 +34,75 @@ def place_of(thread, piece, item, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, 
 
 
 @triton.jit
-def place_of_piece(PIECE: tl.constexpr, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
-    thread = tl.arange(0, 1 << LOG_THREADS)[:, None]
-    return place_of(thread, PIECE, tl.arange(0, 4)[None, :], LOG_N, LOG_ITEMS, LOG_THREADS)
-
-
-@triton.jit
-def places(DIMS: tl.constexpr, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
+def row_of(DIMS: tl.constexpr, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
     """Of all samples, as a hypercube."""
     number = tl.reshape(tl.arange(0, 1 << DIMS), [2] * DIMS)
-    piece = (number >> 2) & 3
-    return place_of(number >> LOG_ITEMS, piece, number & 3, LOG_N, LOG_ITEMS, LOG_THREADS)
+    return place_of(number >> LOG_ITEMS, (number >> 2) & 3, number & 3, LOG_N, LOG_ITEMS, LOG_THREADS) >> LOG_N
 
 
 @triton.jit
-def load_rows(pointer, BOOLEAN: tl.constexpr, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
-    """As a hypercube. What is joined is in one thread."""
-    first = tl.load(pointer + place_of_piece(0, LOG_N, LOG_ITEMS, LOG_THREADS))
-    second = tl.load(pointer + place_of_piece(1, LOG_N, LOG_ITEMS, LOG_THREADS))
-    third = tl.load(pointer + place_of_piece(2, LOG_N, LOG_ITEMS, LOG_THREADS))
-    fourth = tl.load(pointer + place_of_piece(3, LOG_N, LOG_ITEMS, LOG_THREADS))
+def where_is(
+    PIECE: tl.constexpr,
+    width,
+    FULL: tl.constexpr,
+    LOG_N: tl.constexpr,
+    LOG_ITEMS: tl.constexpr,
+    LOG_THREADS: tl.constexpr,
+):
+    """Where the samples of every thread's piece lie, and whether they are there."""
+    thread = tl.arange(0, 1 << LOG_THREADS)[:, None]
+    place = place_of(thread, PIECE, tl.arange(0, 4)[None, :], LOG_N, LOG_ITEMS, LOG_THREADS)
+    if FULL:
+        return place, place >= 0
+    else:
+        N: tl.constexpr = 1 << LOG_N
+        return place // N * width + place % N, place % N < width
+
+
+@triton.jit
+def load_piece(
+    PIECE: tl.constexpr,
+    pointer,
+    width,
+    FULL: tl.constexpr,
+    LOG_N: tl.constexpr,
+    LOG_ITEMS: tl.constexpr,
+    LOG_THREADS: tl.constexpr,
+):
+    at, is_there = where_is(PIECE, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+    return tl.load(pointer + at, mask=is_there, other=0)
+
+
+@triton.jit
+def store_piece(
+    PIECE: tl.constexpr,
+    pointer,
+    y,
+    width,
+    FULL: tl.constexpr,
+    LOG_N: tl.constexpr,
+    LOG_ITEMS: tl.constexpr,
+    LOG_THREADS: tl.constexpr,
+):
+    at, is_there = where_is(PIECE, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+    tl.store(pointer + at, y, mask=is_there)
+
+
+@triton.jit
+def load_rows(
+    pointer,
+    width,
+    BOOLEAN: tl.constexpr,
+    FULL: tl.constexpr,
+    LOG_N: tl.constexpr,
+    LOG_ITEMS: tl.constexpr,
+    LOG_THREADS: tl.constexpr,
+):
+    """As a hypercube, 0 where there is no sample. What is joined is in one thread."""
+    first = load_piece(0, pointer, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+    second = load_piece(1, pointer, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+    third = load_piece(2, pointer, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+    fourth = load_piece(3, pointer, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
     x = tl.permute(tl.join(tl.join(first, third), tl.join(second, fourth)), [0, 2, 3, 1])
     x = tl.reshape(x, [2] * (LOG_THREADS + LOG_ITEMS))
     if BOOLEAN:
@@ -58,15 +111,23 @@ def load_rows(pointer, BOOLEAN: tl.constexpr, LOG_N: tl.constexpr, LOG_ITEMS: tl
 
 
 @triton.jit
-def store_rows(pointer, y, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
+def store_rows(
+    pointer,
+    y,
+    width,
+    FULL: tl.constexpr,
+    LOG_N: tl.constexpr,
+    LOG_ITEMS: tl.constexpr,
+    LOG_THREADS: tl.constexpr,
+):
     y = results_of(y, pointer.dtype.element_ty, 0)
     even, odd = tl.split(tl.permute(tl.reshape(y, [1 << LOG_THREADS, 2, 2, 4]), [0, 3, 1, 2]))
     first, third = tl.split(even)
     second, fourth = tl.split(odd)
-    tl.store(pointer + place_of_piece(0, LOG_N, LOG_ITEMS, LOG_THREADS), first)
-    tl.store(pointer + place_of_piece(1, LOG_N, LOG_ITEMS, LOG_THREADS), second)
-    tl.store(pointer + place_of_piece(2, LOG_N, LOG_ITEMS, LOG_THREADS), third)
-    tl.store(pointer + place_of_piece(3, LOG_N, LOG_ITEMS, LOG_THREADS), fourth)
+    store_piece(0, pointer, first, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+    store_piece(1, pointer, second, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+    store_piece(2, pointer, third, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+    store_piece(3, pointer, fourth, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
 
 
 @triton.jit
@@ -221,7 +282,8 @@ def weigh_rows(
     LOG_ROWS: tl.constexpr,
     LOG_ITEMS: tl.constexpr,
 ):
-    """2**LOG_ROWS rows or more of 2**LOG_N samples, so many of them at a time; else as weigh_groups()."""
+    """2**LOG_ROWS rows or more, so many of them at a time, of 2**LOG_N samples or, not FULL, fewer, a multiple of four; else
+    as weigh_groups()."""
     DIMS: tl.constexpr = LOG_N + LOG_ROWS
     LOG_THREADS: tl.constexpr = DIMS - LOG_ITEMS
     N: tl.constexpr = 1 << LOG_N
@@ -231,7 +293,11 @@ def weigh_rows(
 
     rank = tl.reshape(tl.arange(0, ROWS * N), [2] * DIMS) & (N - 1)
     one_rank = tl.reshape(tl.arange(0, N), [1] * LOG_ROWS + [2] * LOG_N)
-    n = tl.full([1] * DIMS, N, tl.int32)
+    if FULL:
+        size = tl.full([], N, tl.int32)
+    else:
+        size = tl.multiple_of(width.to(tl.int32), 4)
+    n = tl.zeros([1] * DIMS, tl.int32) + size
     k = clamp_k(k_of(k_tensor, k_value, n.to(tl.int64), n > 0, TENSOR_K, False), n, FORM)
     w = weights_of(one_rank, n, k, FORM, LOG_N, DIMS)
     zero = tl.zeros([2] * DIMS, tl.float32)
@@ -245,8 +311,10 @@ def weigh_rows(
     left = 0
     for turn in range(tl.program_id(0).to(tl.int64), turns, tl.num_programs(0)):
         first_group = first_group_of(turn, count, LOG_ROWS)
-        x = load_rows(rewards + first_group * N, BOOLEAN, LOG_N, LOG_ITEMS, LOG_THREADS)
+        x = load_rows(rewards + first_group * size, size, BOOLEAN, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
         if are_usual(x):
+            if FULL == 0:
+                x = tl.where(rank < n, x, BEYOND)
             x, in_thread, across = sort_values(x, rank, first_group, samples, LOG_N, LOG_ITEMS, DIMS)
             below = previous(x, rank, LOG_N, DIMS)
             gap = x - below
@@ -261,27 +329,28 @@ def weigh_rows(
                 before, _ = sums_before(terms, rank, LOG_N, DIMS)
                 y = y + (before + terms)
             if OP == MAXIMUM:
-                at = (first_group + (places(DIMS, LOG_N, LOG_ITEMS, LOG_THREADS) >> LOG_N)) * stride
+                at = (first_group + row_of(DIMS, LOG_N, LOG_ITEMS, LOG_THREADS)) * stride
                 store_results(out + at, y, rank == 0, 0)
             else:
-                if any_of((x == below) & (rank > 0)):
+                if any_of((x == below) & (rank > 0) & (rank < n)):
                     y = share_among_equal(y, x, rank, LOG_N, DIMS)
                 y = bring_back(y, in_thread, across, first_group, samples, LOG_N, LOG_ITEMS, DIMS)
-                store_rows(out + first_group * N, y, LOG_N, LOG_ITEMS, LOG_THREADS)
+                store_rows(out + first_group * size, y, size, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
         else:
             left += 1
     if left > 0:
         for turn in range(tl.program_id(0).to(tl.int64), turns, tl.num_programs(0)):
             first_group = first_group_of(turn, count, LOG_ROWS)
-            if are_usual(load_rows(rewards + first_group * N, BOOLEAN, LOG_N, LOG_ITEMS, LOG_THREADS)) == 0:
+            x = load_rows(rewards + first_group * size, size, BOOLEAN, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+            if are_usual(x) == 0:
                 for part in range(1 << (LOG_ROWS - LOG_FEWER)):
                     its_first = first_group + (part << LOG_FEWER)
                     group = its_first + tl.reshape(tl.arange(0, 1 << LOG_FEWER), [2] * LOG_FEWER + [1] * LOG_N)
                     weigh_some(
                         its_first,
                         group,
-                        group * N,
-                        tl.full(group.shape, N, tl.int64),
+                        group * size,
+                        group * 0 + size,
                         group < count,
                         rewards,
                         grad,
