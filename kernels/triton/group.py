@@ -75,7 +75,7 @@ def k_of(k_tensor, k_value, group, is_group, TENSOR_K: tl.constexpr, K_PER_GROUP
 
 @triton.jit
 def weights_of(rank, n, k, FORM: tl.constexpr, log_n: tl.constexpr, dims: tl.constexpr):
-    w, _ = products_from(factors(rank, n, k, FORM), rank, log_n, dims)
+    w, _ = products_from(factors(rank, n, k, FORM), log_n, dims)
     return w
 
 

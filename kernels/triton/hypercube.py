@@ -38,13 +38,8 @@ def neighbour(x, bit: tl.constexpr, dims: tl.constexpr):
 
 
 @triton.jit
-def is_right(rank, bit: tl.constexpr):
-    return ((rank >> bit) & 1) != 0
-
-
-@triton.jit
-def is_right_half(bit: tl.constexpr, log_n: tl.constexpr, dims: tl.constexpr):
-    """is_right() where there is one number for 2**bit ranks."""
+def is_right(bit: tl.constexpr, log_n: tl.constexpr, dims: tl.constexpr):
+    """Of neighbours, the right one: of ranks, and of what 2**bit of them have in common."""
     half = tl.arange(0, 1 << (log_n - bit))
     return (tl.reshape(half, [1] * (dims - log_n) + [2] * (log_n - bit) + [1] * bit) & 1) != 0
 
@@ -58,7 +53,7 @@ def either(x, bit: tl.constexpr, dims: tl.constexpr):
 @triton.jit
 def right_of(x, bit: tl.constexpr, log_n: tl.constexpr, dims: tl.constexpr):
     """Of neighbours, integers, the right one."""
-    return tl.sum(tl.where(is_right_half(bit, log_n, dims), x, 0), dims - 1 - bit, keep_dims=True)
+    return tl.sum(tl.where(is_right(bit, log_n, dims), x, 0), dims - 1 - bit, keep_dims=True)
 
 
 @triton.jit
@@ -91,32 +86,32 @@ def value_at(x, rank, at, log_n: tl.constexpr, dims: tl.constexpr):
 
 
 @triton.jit
-def sums_before(x, rank, log_n: tl.constexpr, dims: tl.constexpr):
+def sums_before(x, log_n: tl.constexpr, dims: tl.constexpr):
     """Sums over the ranks before, and over all, one number a group."""
     before = tl.zeros_like(x)
     for bit in tl.static_range(log_n):
-        before = tl.where(is_right(rank, bit), before + neighbour(x, bit, dims), before)
+        before = tl.where(is_right(bit, log_n, dims), before + neighbour(x, bit, dims), before)
         x = tl.sum(x, dims - 1 - bit, keep_dims=True)
     return before, x
 
 
 @triton.jit
-def sums_after(x, rank, log_n: tl.constexpr, dims: tl.constexpr):
+def sums_after(x, log_n: tl.constexpr, dims: tl.constexpr):
     """Sums over the ranks after, and over all, one number a group."""
     after = tl.zeros_like(x)
     for bit in tl.static_range(log_n):
-        after = tl.where(is_right(rank, bit), after, after + neighbour(x, bit, dims))
+        after = tl.where(is_right(bit, log_n, dims), after, after + neighbour(x, bit, dims))
         x = tl.sum(x, dims - 1 - bit, keep_dims=True)
     return after, x
 
 
 @triton.jit
-def products_from(x, rank, log_n: tl.constexpr, dims: tl.constexpr):
+def products_from(x, log_n: tl.constexpr, dims: tl.constexpr):
     """Products over a rank and those after it, and over all, one number a group."""
     after = x
     for bit in tl.static_range(log_n):
         sibling = neighbour(x, bit, dims)
-        after = tl.where(is_right(rank, bit), after, after * sibling)
+        after = tl.where(is_right(bit, log_n, dims), after, after * sibling)
         x = either(x * sibling, bit, dims)
     return after, x
 
@@ -133,27 +128,27 @@ def previous(x, rank, log_n: tl.constexpr, dims: tl.constexpr):
 
 
 @triton.jit
-def largest_up_to(x, rank, log_n: tl.constexpr, dims: tl.constexpr):
+def largest_up_to(x, log_n: tl.constexpr, dims: tl.constexpr):
     """The largest integer at a rank or before."""
     found = x
     for bit in tl.static_range(log_n):
-        found = tl.where(is_right(rank, bit), tl.maximum(found, exchange(x, bit, dims)), found)
+        found = tl.where(is_right(bit, log_n, dims), tl.maximum(found, exchange(x, bit, dims)), found)
         x = tl.max(x, dims - 1 - bit, keep_dims=True)
     return found
 
 
 @triton.jit
-def smallest_after(x, rank, log_n: tl.constexpr, dims: tl.constexpr):
+def smallest_after(x, log_n: tl.constexpr, dims: tl.constexpr):
     """The smallest integer after a rank; 2**log_n where there is none."""
     found = tl.zeros_like(x) + (1 << log_n)
     for bit in tl.static_range(log_n):
-        found = tl.where(is_right(rank, bit), found, tl.minimum(found, exchange(x, bit, dims)))
+        found = tl.where(is_right(bit, log_n, dims), found, tl.minimum(found, exchange(x, bit, dims)))
         x = tl.min(x, dims - 1 - bit, keep_dims=True)
     return found
 
 
 @triton.jit
-def nearest_at_or_before(x, marked, rank, log_n: tl.constexpr, dims: tl.constexpr):
+def nearest_at_or_before(x, marked, log_n: tl.constexpr, dims: tl.constexpr):
     """The number at the nearest marked rank at or before; its own where there is none."""
     last = as_integer(x)
     found = last
@@ -162,31 +157,31 @@ def nearest_at_or_before(x, marked, rank, log_n: tl.constexpr, dims: tl.constexp
     for bit in tl.static_range(log_n):
         sibling = exchange(last, bit, dims)
         sibling_has = exchange(has, bit, dims)
-        right = is_right(rank, bit)
+        right = is_right(bit, log_n, dims)
         found = tl.where(right & (done == 0) & (sibling_has != 0), sibling, found)
         done = tl.where(right, done | sibling_has, done)
         # Of both together the right one's, if it has one.
-        from_sibling = tl.where(is_right_half(bit, log_n, dims), has == 0, sibling_has != 0)
+        from_sibling = tl.where(right, has == 0, sibling_has != 0)
         last = either(tl.where(from_sibling, sibling, last), bit, dims)
         has = tl.max(has, dims - 1 - bit, keep_dims=True)
     return found.to(x.dtype, bitcast=True)
 
 
 @triton.jit
-def nearest_after(x, marked, otherwise, rank, log_n: tl.constexpr, dims: tl.constexpr):
+def nearest_after(x, marked, otherwise, log_n: tl.constexpr, dims: tl.constexpr):
     """The number at the nearest marked rank after; ``otherwise`` where there is none."""
     first = as_integer(x)
-    found = tl.where(rank >= 0, as_integer(otherwise), first)
+    found = tl.zeros_like(first) + as_integer(otherwise)
     has = marked.to(tl.int32)
     done = tl.zeros_like(has)
     for bit in tl.static_range(log_n):
         sibling = exchange(first, bit, dims)
         sibling_has = exchange(has, bit, dims)
-        right = is_right(rank, bit)
+        right = is_right(bit, log_n, dims)
         found = tl.where((right == 0) & (done == 0) & (sibling_has != 0), sibling, found)
         done = tl.where(right, done, done | sibling_has)
         # Of both together the left one's, if it has one.
-        from_sibling = tl.where(is_right_half(bit, log_n, dims), sibling_has != 0, has == 0)
+        from_sibling = tl.where(right, sibling_has != 0, has == 0)
         first = either(tl.where(from_sibling, sibling, first), bit, dims)
         has = tl.max(has, dims - 1 - bit, keep_dims=True)
     return found.to(x.dtype, bitcast=True)

@@ -211,7 +211,7 @@ def weigh_large_groups(
         for i in range(0, chunks):
             at = chunks - 1 - i
             rank = at * C + index
-            w, all = products_from(factors(rank, n, k, FORM), rank, LOG_C, LOG_C)
+            w, all = products_from(factors(rank, n, k, FORM), LOG_C, LOG_C)
             tl.store(chunk_at + 3 * at + nowhere, beyond)
             tl.store(chunk_at + 3 * at + 1 + nowhere, high_sum)
             tl.store(chunk_at + 3 * at + 2 + nowhere, low_sum)
@@ -229,7 +229,7 @@ def weigh_large_groups(
             beyond = tl.load(chunk_at + 3 * at + nowhere)
             high_above = tl.load(chunk_at + 3 * at + 1 + nowhere)
             low_above = tl.load(chunk_at + 3 * at + 2 + nowhere)
-            w, _ = products_from(factors(rank, n, k, FORM), rank, LOG_C, LOG_C)
+            w, _ = products_from(factors(rank, n, k, FORM), LOG_C, LOG_C)
             gy = gradient_sorted(grad, group, keys, numbers, begin, rank, n, size, FORM, WIDE, SORTED)
             high, low = cut(gy, first_cut, second_cut)
             h, high_below, low_below = gradients_of_gaps(
@@ -260,7 +260,7 @@ def weigh_large_groups(
             for i in range(0, chunks):
                 at = chunks - 1 - i
                 rank = at * C + index
-                w, all = products_from(factors(rank, n, k, FORM), rank, LOG_C, LOG_C)
+                w, all = products_from(factors(rank, n, k, FORM), LOG_C, LOG_C)
                 tl.store(chunk_at + 3 * at + nowhere, beyond)
                 tl.store(chunk_at + 3 * at + 1 + nowhere, above)
                 if has_down(k, FORM):
@@ -274,7 +274,7 @@ def weigh_large_groups(
                 rank = at * C + index
                 beyond = tl.load(chunk_at + 3 * at + nowhere)
                 above = tl.load(chunk_at + 3 * at + 1 + nowhere)
-                w, _ = products_from(factors(rank, n, k, FORM), rank, LOG_C, LOG_C)
+                w, _ = products_from(factors(rank, n, k, FORM), LOG_C, LOG_C)
                 gap = gaps(keys, begin, rank, n, part, is_wild, WIDE, SORTED)
                 y, below = scan(gap, top, w * beyond, rank, n, k, below, above, FORM, LOG_C, LOG_C)
                 if part == 1:

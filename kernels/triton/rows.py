@@ -322,18 +322,18 @@ def weigh_rows(
             if FORM != LOO_1:
                 y = y + top * value_at(x, rank, n - 1, LOG_N, DIMS)
             if has_down:
-                after, _ = sums_after(down * gap, rank, LOG_N, DIMS)
+                after, _ = sums_after(down * gap, LOG_N, DIMS)
                 y = y - after
             if (FORM == LOO) | (FORM == LOO_1):
                 terms = up * gap
-                before, _ = sums_before(terms, rank, LOG_N, DIMS)
+                before, _ = sums_before(terms, LOG_N, DIMS)
                 y = y + (before + terms)
             if OP == MAXIMUM:
                 at = (first_group + row_of(DIMS, LOG_N, LOG_ITEMS, LOG_THREADS)) * stride
                 store_results(out + at, y, rank == 0, 0)
             else:
                 if any_of((x == below) & (rank > 0) & (rank < n)):
-                    y = share_among_equal(y, x, rank, LOG_N, DIMS)
+                    y = share_among_equal(y, x, LOG_N, DIMS)
                 y = bring_back(y, in_thread, across, first_group, samples, LOG_N, LOG_ITEMS, DIMS)
                 store_rows(out + first_group * size, y, size, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
         else:

@@ -13,7 +13,6 @@ from .hypercube import (
     as_integer,
     either,
     is_right,
-    is_right_half,
     largest_up_to,
     max_of_groups,
     nearest_after,
@@ -128,7 +127,7 @@ def has_down(k, FORM: tl.constexpr):
 def sums_down(gap, w, rank, n, k, FORM: tl.constexpr, log_n: tl.constexpr, dims: tl.constexpr):
     """What gaps count for the ranks before them: sums over the ranks after, and over all."""
     terms = tl.where(gap == 0, 0.0, down_of(w, rank, n, k, FORM).to(gap.dtype) * gap)
-    return sums_after(terms, rank, log_n, dims)
+    return sums_after(terms, log_n, dims)
 
 
 @triton.jit
@@ -143,7 +142,7 @@ def scan(gap, x_top, w, rank, n, k, below, above, FORM: tl.constexpr, log_n: tl.
         y = y - (after + above.to(gap.dtype))
     if (FORM == LOO) | (FORM == LOO_1):
         terms = tl.where(gap == 0, 0.0, up_of(w, rank, n, k, FORM).to(gap.dtype) * gap)
-        before, all = sums_before(terms, rank, log_n, dims)
+        before, all = sums_before(terms, log_n, dims)
         y = y + (before + terms + below.to(gap.dtype))
         below = below + all.to(tl.float64)
     return y, below
@@ -194,16 +193,16 @@ def put_together(finite, infinite, is_wild, n, k, FORM: tl.constexpr):
 
 
 @triton.jit
-def share_among_equal(y, x, rank, log_n: tl.constexpr, dims: tl.constexpr):
+def share_among_equal(y, x, log_n: tl.constexpr, dims: tl.constexpr):
     """Of equal values in a row all get what the first of them has."""
     last_x = x
     last_y = y
     for bit in tl.static_range(log_n):
         sibling_x = neighbour(last_x, bit, dims)
         sibling_y = neighbour(last_y, bit, dims)
-        y = tl.where(is_right(rank, bit) & (x == sibling_x), sibling_y, y)
+        right = is_right(bit, log_n, dims)
+        y = tl.where(right & (x == sibling_x), sibling_y, y)
         # Of both together the right one's, but where that is equal to the left one's.
-        right = is_right_half(bit, log_n, dims)
         last_y = either(tl.where(right ^ (last_x == sibling_x), last_y, sibling_y), bit, dims)
         last_x = either(tl.where(right, last_x, sibling_x), bit, dims)
     return y
@@ -227,7 +226,7 @@ def weigh(x, w, rank, n, k, FORM: tl.constexpr, log_n: tl.constexpr, dims: tl.co
         y = put_together(y, infinite, is_wild, n, k, FORM)
     # Equal rewards get the result of the first of them: sums along the tree differ in their rounding from rank to rank.
     if any_of(tied & (rank < n)):
-        y = share_among_equal(y, x, rank, log_n, dims)
+        y = share_among_equal(y, x, log_n, dims)
     return y
 
 
@@ -274,14 +273,14 @@ def gradients_of_gaps(
 ):
     """h[q] = up[q] sum_{p >= q} gy[p] - down[q] sum_{p < q} gy[p], from gy cut in two; ``.._below`` and ``.._above`` are
     the sums before and after these ranks, one number a group. Gives the sums before the next ranks too."""
-    high_before, high_all = sums_before(high, rank, log_n, dims)
-    low_before, low_all = sums_before(low, rank, log_n, dims)
+    high_before, high_all = sums_before(high, log_n, dims)
+    low_before, low_all = sums_before(low, log_n, dims)
     h = tl.zeros_like(high)
     # Where nothing counts nothing comes, even of an infinite sum.
     if (FORM == LOO) | (FORM == LOO_1):
         up = up_of(w, rank, n, k, FORM)
-        high_after, _ = sums_after(high, rank, log_n, dims)
-        low_after, _ = sums_after(low, rank, log_n, dims)
+        high_after, _ = sums_after(high, log_n, dims)
+        low_after, _ = sums_after(low, log_n, dims)
         above = (high_after + high + high_above) + (low_after + low + low_above)
         h = tl.where(up != 0, up * above, h)
     down = down_of(w, rank, n, k, FORM)
@@ -315,8 +314,8 @@ def weigh_gradient(x, gy, w, rank, n, k, FORM: tl.constexpr, log_n: tl.constexpr
     end = end_of(high_all + low_all, n, k, FORM)
     h = tl.where(rank < n, h, end)
     begins = (x != previous(x, rank, log_n, dims)) | (rank == 0) | (rank >= n)
-    first = largest_up_to(tl.where(begins, rank, 0), rank, log_n, dims)
-    after = smallest_after(tl.where(begins, rank, 1 << log_n), rank, log_n, dims)
+    first = largest_up_to(tl.where(begins, rank, 0), log_n, dims)
+    after = smallest_after(tl.where(begins, rank, 1 << log_n), log_n, dims)
     count = tl.minimum(after, n) - first
-    share = nearest_at_or_before(h, begins, rank, log_n, dims) - nearest_after(h, begins, end, rank, log_n, dims)
+    share = nearest_at_or_before(h, begins, log_n, dims) - nearest_after(h, begins, end, log_n, dims)
     return quotient(share, tl.maximum(count, 1).to(tl.float64))
