@@ -23,111 +23,69 @@ BEYOND = tl.constexpr(1e38)
 
 
 @triton.jit
-def place_of(thread, piece, item, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
-    """Which of the turn's places a sample has, where every row has 2**LOG_N: one of the four of a thread's piece. A thread's
-    pieces lie one after another, those of all threads side by side where rows fit into them: then neighbouring threads load
-    neighbouring ones."""
+def place_of(thread, piece, item, LOG_N: tl.constexpr, LOG_THREADS: tl.constexpr):
+    """Which of the turn's places a sample has, where every row has 2**LOG_N: one of the four of a thread's piece, of which it
+    has four. They lie one after another, those of all threads side by side where rows fit into them: then neighbouring
+    threads load neighbouring ones."""
     if LOG_N <= 2:
         return (piece << (LOG_THREADS + 2)) + (thread << 2) + item
     else:
-        return (thread << LOG_ITEMS) + (piece << 2) + item
+        return (thread << 4) + (piece << 2) + item
 
 
 @triton.jit
-def row_of(DIMS: tl.constexpr, LOG_N: tl.constexpr, LOG_ITEMS: tl.constexpr, LOG_THREADS: tl.constexpr):
+def row_of(LOG_N: tl.constexpr, LOG_THREADS: tl.constexpr):
     """Of all samples, as a hypercube."""
-    number = tl.reshape(tl.arange(0, 1 << DIMS), [2] * DIMS)
-    return place_of(number >> LOG_ITEMS, (number >> 2) & 3, number & 3, LOG_N, LOG_ITEMS, LOG_THREADS) >> LOG_N
+    number = tl.reshape(tl.arange(0, 16 << LOG_THREADS), [2] * (LOG_THREADS + 4))
+    return place_of(number >> 4, (number >> 2) & 3, number & 3, LOG_N, LOG_THREADS) >> LOG_N
 
 
 @triton.jit
-def where_is(
-    PIECE: tl.constexpr,
-    width,
-    FULL: tl.constexpr,
-    LOG_N: tl.constexpr,
-    LOG_ITEMS: tl.constexpr,
-    LOG_THREADS: tl.constexpr,
-):
-    """Where the samples of every thread's piece lie, and whether they are there."""
+def where_is(PIECE: tl.constexpr, pointer, width, FULL: tl.constexpr, LOG_N: tl.constexpr, LOG_THREADS: tl.constexpr):
+    """Pointers to the samples of every thread's piece, and whether they are there."""
     thread = tl.arange(0, 1 << LOG_THREADS)[:, None]
-    place = place_of(thread, PIECE, tl.arange(0, 4)[None, :], LOG_N, LOG_ITEMS, LOG_THREADS)
+    place = place_of(thread, PIECE, tl.arange(0, 4)[None, :], LOG_N, LOG_THREADS)
     if FULL:
-        return place, place >= 0
+        return pointer + place, place >= 0
     else:
         N: tl.constexpr = 1 << LOG_N
-        return place // N * width + place % N, place % N < width
-
-
-@triton.jit
-def load_piece(
-    PIECE: tl.constexpr,
-    pointer,
-    width,
-    FULL: tl.constexpr,
-    LOG_N: tl.constexpr,
-    LOG_ITEMS: tl.constexpr,
-    LOG_THREADS: tl.constexpr,
-):
-    at, is_there = where_is(PIECE, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
-    return tl.load(pointer + at, mask=is_there, other=0)
-
-
-@triton.jit
-def store_piece(
-    PIECE: tl.constexpr,
-    pointer,
-    y,
-    width,
-    FULL: tl.constexpr,
-    LOG_N: tl.constexpr,
-    LOG_ITEMS: tl.constexpr,
-    LOG_THREADS: tl.constexpr,
-):
-    at, is_there = where_is(PIECE, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
-    tl.store(pointer + at, y, mask=is_there)
+        return pointer + (place // N * width + place % N), place % N < width
 
 
 @triton.jit
 def load_rows(
-    pointer,
-    width,
-    BOOLEAN: tl.constexpr,
-    FULL: tl.constexpr,
-    LOG_N: tl.constexpr,
-    LOG_ITEMS: tl.constexpr,
-    LOG_THREADS: tl.constexpr,
+    pointer, width, BOOLEAN: tl.constexpr, FULL: tl.constexpr, LOG_N: tl.constexpr, LOG_THREADS: tl.constexpr
 ):
     """As a hypercube, 0 where there is no sample. What is joined is in one thread."""
-    first = load_piece(0, pointer, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
-    second = load_piece(1, pointer, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
-    third = load_piece(2, pointer, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
-    fourth = load_piece(3, pointer, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+    at, is_there = where_is(0, pointer, width, FULL, LOG_N, LOG_THREADS)
+    first = tl.load(at, mask=is_there, other=0)
+    at, is_there = where_is(1, pointer, width, FULL, LOG_N, LOG_THREADS)
+    second = tl.load(at, mask=is_there, other=0)
+    at, is_there = where_is(2, pointer, width, FULL, LOG_N, LOG_THREADS)
+    third = tl.load(at, mask=is_there, other=0)
+    at, is_there = where_is(3, pointer, width, FULL, LOG_N, LOG_THREADS)
+    fourth = tl.load(at, mask=is_there, other=0)
     x = tl.permute(tl.join(tl.join(first, third), tl.join(second, fourth)), [0, 2, 3, 1])
-    x = tl.reshape(x, [2] * (LOG_THREADS + LOG_ITEMS))
+    x = tl.reshape(x, [2] * (LOG_THREADS + 4))
     if BOOLEAN:
         x = x != 0
     return x.to(tl.float32)
 
 
 @triton.jit
-def store_rows(
-    pointer,
-    y,
-    width,
-    FULL: tl.constexpr,
-    LOG_N: tl.constexpr,
-    LOG_ITEMS: tl.constexpr,
-    LOG_THREADS: tl.constexpr,
-):
+def store_rows(pointer, y, width, FULL: tl.constexpr, LOG_N: tl.constexpr, LOG_THREADS: tl.constexpr):
     y = results_of(y, pointer.dtype.element_ty, 0)
     even, odd = tl.split(tl.permute(tl.reshape(y, [1 << LOG_THREADS, 2, 2, 4]), [0, 3, 1, 2]))
     first, third = tl.split(even)
     second, fourth = tl.split(odd)
-    store_piece(0, pointer, first, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
-    store_piece(1, pointer, second, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
-    store_piece(2, pointer, third, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
-    store_piece(3, pointer, fourth, width, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+    at, is_there = where_is(0, pointer, width, FULL, LOG_N, LOG_THREADS)
+    tl.store(at, first, mask=is_there)
+    at, is_there = where_is(1, pointer, width, FULL, LOG_N, LOG_THREADS)
+    tl.store(at, second, mask=is_there)
+    at, is_there = where_is(2, pointer, width, FULL, LOG_N, LOG_THREADS)
+    tl.store(at, third, mask=is_there)
+    at, is_there = where_is(3, pointer, width, FULL, LOG_N, LOG_THREADS)
+    tl.store(at, fourth, mask=is_there)
 
 
 @triton.jit
@@ -196,12 +154,10 @@ def order_stage(
     if (stage >= log_items) & (stage < log_n):
         x = flipped(x, rank, 1 << stage, log_n)
     for step in tl.static_range(stage):
-        if stage - 1 - step > log_items:
+        if stage - 1 - step >= log_items:
             x, across = order_across(x, across, stage - 1 - step, stage, log_items, dims)
-            x = flipped(x, rank, (1 << (stage - 1 - step)) | (1 << (stage - 2 - step)), log_n)
-        elif stage - 1 - step == log_items:
-            x, across = order_across(x, across, log_items, stage, log_items, dims)
-            x = flipped(x, rank, 1 << log_items, log_n)
+            # Negated for this exchange no more, but for the next one, if that is across threads too.
+            x = flipped(x, rank, (3 << (stage - 2 - step)) & -(1 << log_items), log_n)
         else:
             x, in_thread = order_in_thread(x, in_thread, rank, stage - 1 - step, stage, LOG_RUN, log_items, dims)
     return x, in_thread, across
@@ -311,7 +267,7 @@ def weigh_rows(
     left = 0
     for turn in range(tl.program_id(0).to(tl.int64), turns, tl.num_programs(0)):
         first_group = first_group_of(turn, count, LOG_ROWS)
-        x = load_rows(rewards + first_group * size, size, BOOLEAN, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+        x = load_rows(rewards + first_group * size, size, BOOLEAN, FULL, LOG_N, LOG_THREADS)
         if are_usual(x):
             if FULL == 0:
                 x = tl.where(rank < n, x, BEYOND)
@@ -329,19 +285,19 @@ def weigh_rows(
                 before, _ = sums_before(terms, LOG_N, DIMS)
                 y = y + (before + terms)
             if OP == MAXIMUM:
-                at = (first_group + row_of(DIMS, LOG_N, LOG_ITEMS, LOG_THREADS)) * stride
+                at = (first_group + row_of(LOG_N, LOG_THREADS)) * stride
                 store_results(out + at, y, rank == 0, 0)
             else:
                 if any_of((x == below) & (rank > 0) & (rank < n)):
                     y = share_among_equal(y, x, LOG_N, DIMS)
                 y = bring_back(y, in_thread, across, first_group, samples, LOG_N, LOG_ITEMS, DIMS)
-                store_rows(out + first_group * size, y, size, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+                store_rows(out + first_group * size, y, size, FULL, LOG_N, LOG_THREADS)
         else:
             left += 1
     if left > 0:
         for turn in range(tl.program_id(0).to(tl.int64), turns, tl.num_programs(0)):
             first_group = first_group_of(turn, count, LOG_ROWS)
-            x = load_rows(rewards + first_group * size, size, BOOLEAN, FULL, LOG_N, LOG_ITEMS, LOG_THREADS)
+            x = load_rows(rewards + first_group * size, size, BOOLEAN, FULL, LOG_N, LOG_THREADS)
             if are_usual(x) == 0:
                 for part in range(1 << (LOG_ROWS - LOG_FEWER)):
                     its_first = first_group + (part << LOG_FEWER)
