@@ -105,7 +105,7 @@ $(TEST_WHEEL)/.built: $(VENV)/.requirements setup.py pyproject.toml $(CXX_SOURCE
 	rm -rf $(TEST_WHEEL) build/ptxas
 	mkdir -p $(TEST_WHEEL)
 	if command -v nvcc; then \
-		$(MAKE) wheel PKPO_CUDA_ARCHS="8.0 9.0" DIST=$(TEST_WHEEL) && mv build/ptxas $(TEST_WHEEL)/; \
+		PKPO_NVCC_FLAGS=-Werror=all-warnings $(MAKE) wheel PKPO_CUDA_ARCHS="8.0 9.0" DIST=$(TEST_WHEEL) && mv build/ptxas $(TEST_WHEEL)/; \
 	fi
 	touch $@
 

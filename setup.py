@@ -27,8 +27,8 @@ from setuptools.errors import CompileError
 CUDA_KERNELS = ["block", "small_float", "cooperative", "ragged", "small_backward", "small_wide", "small_usual"]
 CUDA_KERNELS += ["large", "quick", "tiny", "small", "run"]
 # No contraction here either: a group has the same bits whichever of the kernels does it.
-NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", "-compress-mode=size", "-Xcompiler=-fPIC,-fvisibility=hidden"]
-NVCC_FLAGS += ["-Xptxas=-v", "-Werror=all-warnings", "-diag-suppress=20012"]
+NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xptxas=-v"]
+NVCC_FLAGS += ["-diag-suppress=20012", *os.environ.get("PKPO_NVCC_FLAGS", "").split()]
 
 HEADERS = [str(path) for folder in ("kernels", "csrc") for path in Path(folder).rglob("*.h")]
 # No contraction of a * b + c: the same bits on every machine.
@@ -71,11 +71,18 @@ def torch_library():
     )
 
 
+def cuda_home():
+    return os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+
+
 def nvcc():
-    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
-    return (
-        os.path.join(home, "bin", "nvcc") if home else shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-    )
+    """Of CUDA_HOME, else what pip installed here (cuda-toolkit[nvcc]), else of PATH, else of /usr/local/cuda."""
+    if cuda_home():
+        return shutil.which(os.path.join(cuda_home(), "bin", "nvcc"))
+    packages = importlib.util.find_spec("nvidia")
+    folders = packages.submodule_search_locations if packages else []
+    of_pip = [str(path) for folder in folders for path in Path(folder).glob("cu*/bin/nvcc")]
+    return next(filter(None, map(shutil.which, [*of_pip, "nvcc", "/usr/local/cuda/bin/nvcc"])), None)
 
 
 def cuda_archs():
@@ -99,7 +106,8 @@ def cuda_archs():
         raise SystemExit("PKPO_CUDA_ARCHS must be architectures like '8.0 9.0+PTX', or 'none', got nothing")
     if not nvcc():
         raise SystemExit(
-            f"PKPO_CUDA_ARCHS is {asked!r}, but there is no nvcc: install the CUDA toolkit or set CUDA_HOME"
+            f"PKPO_CUDA_ARCHS is {asked!r}, but there is no nvcc{f' in {cuda_home()}' if cuda_home() else ''}: "
+            "pip install 'cuda-toolkit[nvcc,cudart,cccl]==13.0.*', or set CUDA_HOME to a CUDA toolkit"
         )
     return [(arch.removesuffix("+PTX"), arch.endswith("+PTX")) for arch in archs]
 
@@ -195,6 +203,8 @@ class BuildLibraries(build_ext):
         folder.mkdir(parents=True, exist_ok=True)
         reports.mkdir(parents=True, exist_ok=True)
         names = " ".join(arch + "+PTX" * ptx for arch, ptx in cuda_archs())
+        # What is asked of a driver by the smallest code, CUDA 13 asks anyway, but not each CUDA 12.
+        compress = "-compress-mode=size" if int(cuda_version()[0]) >= 13 else "-Xfatbin=-compress-all"
 
         def compiled(name):
             output = folder / f"{name}.o"
@@ -203,7 +213,7 @@ class BuildLibraries(build_ext):
                 command += [f"-isystem{path}" for path in include_paths()]
                 command += ["-c", "csrc/cuda.cpp", "-o", str(output)]
             else:
-                command = [nvcc(), *NVCC_FLAGS, *cuda_codes(), f'-DPKPO_CUDA_ARCHS="{names}"', "-Ikernels"]
+                command = [nvcc(), *NVCC_FLAGS, compress, *cuda_codes(), f'-DPKPO_CUDA_ARCHS="{names}"', "-Ikernels"]
                 command += ["-c", f"kernels/cuda/{name}.cu", "-o", str(output)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
@@ -229,6 +239,7 @@ class BuildLibraries(build_ext):
             "-o",
             library,
             f"-L{torch_folder}",
+            f"-L{Path(nvcc()).parent.parent / 'lib'}",  # pip's CUDA 13.0 looks in lib64 alone
             "-ltorch_cpu",
         ]
         self.spawn([*command, "-Xlinker", "--exclude-libs=ALL", "-Xlinker", "--strip-debug"])

@@ -53,7 +53,7 @@ def load_gpu_when_needed() -> None:
     if not torch.version.cuda:
         cuda_problem = "not loaded (torch is built without CUDA)"
     elif not CUDA_LIBRARY.exists():
-        cuda_problem = "not built (install a wheel whose name has your GPU's sm_.. in it, or build one: make wheel)"
+        cuda_problem = "not built (install where there is nvcc, or a wheel that has your GPU's sm_.. in its name)"
     if torch.version.cuda or torch.version.hip:
         torch.cuda._lazy_call(_load_gpu)
 

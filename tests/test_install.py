@@ -116,6 +116,54 @@ print(pkpo_kernels.info())
     assert str(wheel_without_compiler) in printed
 
 
+def nvcc_of(folder, release):
+    """A stand-in that tells its version."""
+    path = folder / "bin" / "nvcc"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {release}, V{release}.1'\n")
+    path.chmod(0o755)
+
+
+def version_built(folder, **environment):
+    """How the version ends of what ``PKPO_CUDA_ARCHS`` asks for; or the error."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")}
+    command = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=inherited | environment, check=False)
+    if done.returncode:
+        return done.stderr.splitlines()[-1]
+    version = re.search("^Version: (.*)$", (folder / "pkpo_kernels.egg-info" / "PKG-INFO").read_text(), re.MULTILINE)[1]
+    return version.removeprefix(pkpo_kernels.__version__)
+
+
+@pytest.mark.parametrize(
+    "archs, named", [("9.0", "+cu125.sm90"), ("8.0;9.0a, 12.0+PTX", "+cu125.sm80.sm90a.sm120"), ("None", "+cpu")]
+)
+def test_a_version_names_its_architectures(archs, named, tmp_path):
+    nvcc_of(tmp_path, "12.5")
+    assert version_built(tmp_path, PKPO_CUDA_ARCHS=archs, CUDA_HOME=str(tmp_path)) == named
+
+
+@pytest.mark.parametrize(
+    "archs, came", [("sm_90", "'sm_90' in 'sm_90'"), ("9.0 90", "'90' in '9.0 90'"), (" ", "nothing")]
+)
+def test_architectures_that_are_none(archs, came, tmp_path):
+    error = version_built(tmp_path, PKPO_CUDA_ARCHS=archs)
+    assert error == f"PKPO_CUDA_ARCHS must be architectures like '8.0 9.0+PTX', or 'none', got {came}"
+
+
+def test_whose_nvcc(tmp_path):
+    """That of CUDA_HOME before one that pip installed, that before the one of PATH."""
+    nvcc_of(tmp_path / "home", "12.1")
+    nvcc_of(tmp_path / "site" / "nvidia" / "cu13", "12.2")
+    nvcc_of(tmp_path / "path", "12.3")
+    environment = {"PKPO_CUDA_ARCHS": "9.0", "PATH": f"{tmp_path / 'path' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    environment["PYTHONPATH"] = str(tmp_path / "site")
+    assert version_built(tmp_path, CUDA_HOME=str(tmp_path / "home"), **environment) == "+cu121.sm90"
+    assert version_built(tmp_path, **environment) == "+cu122.sm90"
+    error = version_built(tmp_path, CUDA_HOME=str(tmp_path), **environment)
+    assert error.startswith(f"PKPO_CUDA_ARCHS is '9.0', but there is no nvcc in {tmp_path}: pip install 'cuda-toolkit[")
+
+
 def test_one_version():
     assert pkpo_kernels.__version__ in (ROOT / "CHANGELOG.md").read_text()
     assert "0.1.0" not in (ROOT / "pyproject.toml").read_text() + (ROOT / "setup.py").read_text()

@@ -88,7 +88,8 @@ cudaError_t launch_cooperatively(int64_t wanted, int block, size_t shared, Strea
   cudaError_t error = grid_for<kernel>(wanted, block, shared, &grid);
   if (error != cudaSuccess) return error;
   void* pointers[] = {const_cast<Arguments*>(&arguments)...};
-  error = cudaLaunchCooperativeKernel(kernel, static_cast<unsigned>(grid), block, pointers, shared, stream);
+  const void* function = reinterpret_cast<const void*>(kernel);  // CUDA 12 takes no other
+  error = cudaLaunchCooperativeKernel(function, static_cast<unsigned>(grid), block, pointers, shared, stream);
   *is_done = error != cudaErrorCooperativeLaunchTooLarge && error != cudaErrorNotSupported;
   if (*is_done) return error;
   cudaGetLastError();  // not to be found by the next who asks
