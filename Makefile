@@ -82,7 +82,7 @@ test: install $(CUDA_ON_CPU)/_cuda_on_cpu.so $(TEST_WHEEL)/.built
 # its largest groups, and rows in odd places, which it reads like others. Then the oldest Triton that is supported: its
 # interpreter, and its compiler for one architecture.
 INTERPRETED := TRITON_INTERPRET=1 PKPO_TEST_BACKENDS="triton interpreted"
-OLDEST_TRITON := build/triton-3.4
+OLDEST_TRITON := build/oldest-triton
 
 test-triton: install $(OLDEST_TRITON)/.installed
 	$(INTERPRETED) $(BIN)/python -m pytest -n $(JOBS) --slow-every $(SLOW_EVERY) -k "not 65536 and not million and not rows_of_a_word" \
@@ -92,10 +92,11 @@ test-triton: install $(OLDEST_TRITON)/.installed
 		tests/test_triton_rows.py tests/test_triton_large.py tests/test_triton_quotient.py -W ignore::DeprecationWarning
 	PYTHONPATH=$(OLDEST_TRITON) TRITON_CACHE_DIR=build/triton-cache $(BIN)/python tests/triton_compile.py --every 31 90
 
-# NumPy of its time too: its interpreter fails with newer ones.
+# Of those that work with this Python. NumPy of its time too: its interpreter fails with newer ones.
 $(OLDEST_TRITON)/.installed: $(VENV)/.requirements
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(OLDEST_TRITON) \
-		triton==3.4.0 "numpy<2.3"
+		"triton==3.4.0; python_version < '3.14'" "numpy<2.3; python_version < '3.14'" \
+		"triton==3.6.0; python_version >= '3.14'" "numpy<2.4; python_version >= '3.14'"
 	touch $@
 
 $(CUDA_ON_CPU)/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) tests/cuda_on_cpu/build.py
