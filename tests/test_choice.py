@@ -93,16 +93,16 @@ def test_not_available(name):
     with pytest.raises(RuntimeError, match=message), pkpo_kernels.use_backend(name):
         pass
     done = python("import pkpo_kernels", PKPO_BACKEND=name)
-    if torch.version.cuda and (
-        name == "triton" or _backends.CUDA_LIBRARY.exists()
-    ):  # whether there is a GPU shows later
+    why = "not loaded (torch is built without CUDA)"
+    if torch.version.cuda:
+        why = "not built (install where there is nvcc"
+    may_come = torch.version.cuda and (name == "triton" or _backends.CUDA_LIBRARY.exists())
+    if may_come:  # whether there is a GPU shows when CUDA starts
         assert done.returncode == 0 and not done.stderr
-        return
-    assert done.returncode == 1 and f"ImportError: pkpo_kernels: the backend '{name}' (PKPO_BACKEND)" in done.stderr
-    cuda = (
-        "not built (install where there is nvcc" if torch.version.cuda else "not loaded (torch is built without CUDA)"
-    )
-    assert f"cuda: {cuda}" in done.stderr and "; triton: torch finds no GPU" in done.stderr
+    else:
+        assert done.returncode == 1
+        assert f"ImportError: pkpo_kernels: the backend '{name}' (PKPO_BACKEND)" in done.stderr
+        assert f"cuda: {why}" in done.stderr and "; triton: torch finds no GPU" in done.stderr
 
 
 def test_the_environment_and_processes_started_from_here():

@@ -104,13 +104,12 @@ def test_the_wheel_in_a_fresh_environment(installed):
         assert "CUDA library     not loaded (torch is built without CUDA)" in info
 
 
-@pytest.mark.skipif(
-    "+cu130." not in WHEELS[0].name if WHEELS else True, reason="the limits are those of nvcc 13.0's code"
-)
 def test_registers_stack_and_shared_memory():
     kernels = list(reports())
     assert {architecture for _, architecture, *_ in kernels} == {"sm_80", "sm_90"}
     assert sum("small_groups" in name for name, *_ in kernels) == 2 * 67
+    if "+cu130." not in WHEELS[0].name:
+        pytest.skip("the limits are those of nvcc 13.0's code")
     for name, architecture, stack, registers, shared in kernels:
         allowed, shared_allowed = next(limits for kernel, limits in LIMITS.items() if kernel in name)
         assert stack == 0, (name, architecture, stack)
