@@ -105,7 +105,7 @@ $(CUDA_ON_CPU)/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) tests/cuda_
 $(TEST_WHEEL)/.built: $(VENV)/.requirements setup.py pyproject.toml $(CXX_SOURCES) $(wildcard pkpo_kernels/*.py kernels/triton/*.py)
 	rm -rf $(TEST_WHEEL) build/ptxas
 	mkdir -p $(TEST_WHEEL)
-	if command -v nvcc; then \
+	if $(BIN)/python -c "import setup; print(setup.nvcc() or exit(1))"; then \
 		PKPO_NVCC_FLAGS=-Werror=all-warnings $(MAKE) wheel PKPO_CUDA_ARCHS="8.0 9.0" DIST=$(TEST_WHEEL) && mv build/ptxas $(TEST_WHEEL)/; \
 	fi
 	touch $@

@@ -268,8 +268,9 @@ class BuildLibraries(build_ext):
         return super().get_ext_filename(fullname)
 
 
-setup(
-    ext_modules=list(extensions()),
-    cmdclass={"build_ext": BuildLibraries},
-    options={"egg_info": {"tag_build": local_version()}},
-)
+if __name__ == "__main__":
+    setup(
+        ext_modules=list(extensions()),
+        cmdclass={"build_ext": BuildLibraries},
+        options={"egg_info": {"tag_build": local_version()}},
+    )

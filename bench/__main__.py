@@ -1,12 +1,13 @@
 """All measurements: python -m bench NAME [NAME ...] [options, such as --quick]; NAME ``all``: all that can be had here."""
 
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
+
+from setup import nvcc
 
 
 class Measurement(NamedTuple):
@@ -33,7 +34,7 @@ MEASUREMENTS = {
     "estimate": Measurement(
         "bench.estimate",
         "what the CUDA kernels should take, from their machine code; needs nvcc",
-        unless(shutil.which("nvcc"), "there is no nvcc"),
+        unless(nvcc(), "there is no nvcc"),
     ),
     "accuracy": Measurement("bench.accuracy", "the largest errors, against exact arithmetic"),
     "verl": Measurement(

@@ -2,26 +2,26 @@
 bench.cub compiles it ahead."""
 
 import ctypes
-import shutil
 import subprocess
 from pathlib import Path
 
 import torch
+
+from setup import nvcc
 
 SOURCE = Path(__file__).parent / "cub.cu"
 
 
 def library():
     """Compiled where that was not done yet; None where there is no nvcc."""
-    nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-    if not nvcc:
+    if not nvcc():
         return None
     architecture = "sm_{}{}".format(*torch.cuda.get_device_capability())
     path = SOURCE.parent.parent / "build" / f"cub_{architecture}.so"
     if not path.exists() or path.stat().st_mtime < SOURCE.stat().st_mtime:
         path.parent.mkdir(exist_ok=True)
         flags = ["-std=c++17", "-O3", f"-arch={architecture}", "-Xcompiler", "-fPIC", "-shared", "-cudart", "static"]
-        subprocess.run([nvcc, *flags, str(SOURCE), "-o", str(path)], check=True)
+        subprocess.run([nvcc(), *flags, str(SOURCE), "-o", str(path)], check=True)
     return path
 
 

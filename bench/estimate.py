@@ -18,7 +18,6 @@ import functools
 import heapq
 import math
 import re
-import shutil
 import subprocess
 import tempfile
 from fractions import Fraction
@@ -26,6 +25,7 @@ from pathlib import Path
 
 from bench import report
 from bench.machine import described, in_words
+from setup import nvcc
 
 ROOT = Path(__file__).parent.parent
 KERNELS = ROOT / "kernels" / "cuda"
@@ -85,10 +85,6 @@ def crowd(lanes):
             ]
         expected += 1 - math.factorial(lanes) * ways[lanes] / lanes**lanes
     return float(expected)
-
-
-def nvcc():
-    return shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
 
 
 def nvcc_version():
