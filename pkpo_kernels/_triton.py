@@ -7,6 +7,7 @@ and k is clamped; offsets that fall are the caller's mistake, and give results w
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import sys
 from pathlib import Path
@@ -156,9 +157,10 @@ def implement(library: torch.library.Library, key: str) -> None:
                 )
         return out
 
+    register = functools.partial(library.impl, dispatch_key=key, allow_override=True)
     for op in ("transform", "max_at_k", "_transform_backward", "_max_at_k_backward"):
-        library.impl(op, form_of(op, False), key)
-        library.impl(f"{op}.tensor_k", form_of(op, False), key)
-        library.impl(f"{op}.grouped", form_of(op, True), key)
-    library.impl("max_at_k.curve", curve, key)
-    library.impl("max_at_k.curve_grouped", curve, key)
+        register(op, form_of(op, False))
+        register(f"{op}.tensor_k", form_of(op, False))
+        register(f"{op}.grouped", form_of(op, True))
+    register("max_at_k.curve", curve)
+    register("max_at_k.curve_grouped", curve)

@@ -13,6 +13,8 @@ compiler too. Each comes in three forms, told apart by the arguments:
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -124,13 +126,14 @@ for _name, _doc in DOCS.items():
 
 
 def implement_reference(library: torch.library.Library, key: str) -> None:
+    register = functools.partial(library.impl, dispatch_key=key, allow_override=True)
     for name in _SCHEMAS:
         dense = getattr(reference, name.removeprefix("_"))
-        library.impl(name, dense, key)
-        library.impl(f"{name}.tensor_k", dense, key)
-        library.impl(f"{name}.grouped", getattr(reference, f"{name.removeprefix('_')}_grouped"), key)
-    library.impl("max_at_k.curve", reference.max_at_k_curve, key)
-    library.impl("max_at_k.curve_grouped", reference.max_at_k_curve_grouped, key)
+        register(name, dense)
+        register(f"{name}.tensor_k", dense)
+        register(f"{name}.grouped", getattr(reference, f"{name.removeprefix('_')}_grouped"))
+    register("max_at_k.curve", reference.max_at_k_curve)
+    register("max_at_k.curve_grouped", reference.max_at_k_curve_grouped)
 
 
 implement_reference(library, "CompositeExplicitAutograd")

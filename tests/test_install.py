@@ -155,6 +155,7 @@ def test_whose_nvcc(tmp_path):
     """That of CUDA_HOME before one that pip installed, that before the one of PATH."""
     nvcc_of(tmp_path / "home", "12.1")
     nvcc_of(tmp_path / "site" / "nvidia" / "cu13", "12.2")
+    (tmp_path / "site" / "nvidia" / "__init__.py").touch()  # as CUDA 12's packages do
     nvcc_of(tmp_path / "path", "12.3")
     environment = {"PKPO_CUDA_ARCHS": "9.0", "PATH": f"{tmp_path / 'path' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     environment["PYTHONPATH"] = str(tmp_path / "site")

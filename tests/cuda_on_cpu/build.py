@@ -15,6 +15,7 @@ from torch.utils.cpp_extension import include_paths
 ROOT = Path(__file__).parent.parent.parent
 FLAGS = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
 FLAGS += ["-Wno-unknown-pragmas", "-pthread", "-DPKPO_CUDA_ON_CPU", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+FLAGS += ["-Wno-maybe-uninitialized"]  # GCC 11 says it of what is initialized
 FLAGS += [f"-I{ROOT / 'kernels'}", f"-I{Path(__file__).parent}", *(f"-isystem{path}" for path in include_paths())]
 
 
