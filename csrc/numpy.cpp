@@ -194,7 +194,9 @@ py::tuple group_objects(const py::object& sequence) {
 }  // namespace
 }  // namespace pkpo
 
-PYBIND11_MODULE(_numpy, module) {
+// Nothing here is shared by threads but what they ask the kernels for, which is kept for each thread apart or atomic: a
+// Python without the interpreter's lock stays so.
+PYBIND11_MODULE(_numpy, module, py::mod_gil_not_used()) {
   module.def("transform", &pkpo::transform);
   module.def("max_at_k", &pkpo::max_at_k);
   module.def("max_at_k_curve", &pkpo::max_at_k_curve);
