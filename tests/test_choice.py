@@ -98,7 +98,7 @@ def test_not_available(name):
         why = "not built (install where there is nvcc"
     may_come = torch.version.cuda and (name == "triton" or _backends.CUDA_LIBRARY.exists())
     if may_come:  # whether there is a GPU shows when CUDA starts
-        assert done.returncode == 0 and not done.stderr
+        assert done.returncode == 0 and "pkpo_kernels" not in done.stderr  # importing Triton may have it say something
     else:
         assert done.returncode == 1
         assert f"ImportError: pkpo_kernels: the backend '{name}' (PKPO_BACKEND)" in done.stderr
