@@ -268,7 +268,7 @@ class BuildLibraries(build_ext):
         return super().get_ext_filename(fullname)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # the benchmarks and the Makefile ask nvcc() alone
     setup(
         ext_modules=list(extensions()),
         cmdclass={"build_ext": BuildLibraries},
