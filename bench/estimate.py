@@ -350,6 +350,8 @@ def main():
     parser = report.options(__doc__, "groups of up to 256 samples only")
     parser.add_argument("--architecture", default="90")
     arguments = parser.parse_args()
+    if not nvcc():
+        raise SystemExit("bench.estimate needs nvcc, and there is none here")
     architecture = arguments.architecture
     out = [
         f"Predicted, not measured: float32, loo-1, sm_{architecture}, on an H200. bench/estimate.py says how.",

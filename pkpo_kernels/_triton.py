@@ -157,6 +157,7 @@ def implement(library: torch.library.Library, key: str) -> None:
                 )
         return out
 
+    # Told so, torch 2.10 and 2.11 too put it over another kernel in Python.
     register = functools.partial(library.impl, dispatch_key=key, allow_override=True)
     for op in ("transform", "max_at_k", "_transform_backward", "_max_at_k_backward"):
         register(op, form_of(op, False))

@@ -126,6 +126,7 @@ for _name, _doc in DOCS.items():
 
 
 def implement_reference(library: torch.library.Library, key: str) -> None:
+    # Told so, torch 2.10 and 2.11 too put it over another kernel in Python.
     register = functools.partial(library.impl, dispatch_key=key, allow_override=True)
     for name in _SCHEMAS:
         dense = getattr(reference, name.removeprefix("_"))

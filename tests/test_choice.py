@@ -133,53 +133,56 @@ print(pkpo_kernels.info())
     assert "cpu              served by: Triton kernels, in Triton's interpreter" in done.stdout
 
 
-def test_it_holds_when_the_gpu_starts_later():
-    """The CUDA library registers itself when torch starts CUDA, after the choice was made: it does not displace it."""
-    script = """
+# A torch that has CUDA: start() starts it, transform() calls what serves its tensors then.
+WITH_CUDA = """
 import torch
 torch.version.cuda, waiting = "13.0", []
 torch.cuda._lazy_call = waiting.append
 import pkpo_kernels
 from pkpo_kernels import _backends
+def start():
+    for call in waiting:
+        call()
+def transform():
+    on_cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
+    return torch.ops.pkpo.transform.default.redispatch(on_cuda, torch.tensor([[0.0, 1.0, 3.0]]), 2).tolist()
+"""
+OF_REFERENCE = "[[0.0, 0.3333333432674408, 1.6666666269302368]]"
+
+
+def test_it_holds_when_the_gpu_starts_later():
+    """The CUDA library registers itself when torch starts CUDA, after the choice was made: it does not displace it."""
+    script = f"""{WITH_CUDA}
 class Library:
     exists = staticmethod(lambda: True)
 _backends.CUDA_LIBRARY, stand_in = Library, torch.library.Library("pkpo", "IMPL")
 def load(path):
     stand_in.impl("transform", lambda rewards, k, baseline="loo-1": rewards * 0 + 77, "CUDA", allow_override=True)
 _backends.load_cuda_library = load
-for start in waiting:
-    start()
-on_cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
-print(torch.ops.pkpo.transform.default.redispatch(on_cuda, torch.tensor([[0.0, 1.0, 3.0]]), 2).tolist())
+start()
+print(transform())
 """
     done = python(script)
     assert "[[77.0, 77.0, 77.0]]" in done.stdout, done.stderr
     done = python(script, PKPO_BACKEND="reference")
-    assert "[[0.0, 0.3333333432674408, 1.6666666269302368]]" in done.stdout, done.stderr
+    assert OF_REFERENCE in done.stdout, done.stderr
 
 
 def test_over_the_kernels_of_triton():
     """Where those serve a GPU, what is asked for takes their place: of kernels in Python torch 2.10 and 2.11 refuse to
     register another, unless told."""
-    script = """
-import torch
+    script = f"""{WITH_CUDA}
 impl = torch.library.Library.impl
 def refusing(self, name, kernel, dispatch_key="", *, allow_override=False, **options):
     impl(self, name, kernel, dispatch_key, allow_override=allow_override, **options)
 torch.library.Library.impl = refusing
-torch.version.cuda, waiting = "13.0", []
-torch.cuda._lazy_call = waiting.append
-import pkpo_kernels
-from pkpo_kernels import _backends
 _backends.CUDA_LIBRARY = _backends.CUDA_LIBRARY.parent / "not there"
-for start in waiting:
-    start()
+start()
 assert _backends._of_triton is not None
-on_cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
 with pkpo_kernels.use_backend("reference"):
-    print(torch.ops.pkpo.transform.default.redispatch(on_cuda, torch.tensor([[0.0, 1.0, 3.0]]), 2).tolist())
+    print(transform())
 """
     done = python(script)
-    assert "[[0.0, 0.3333333432674408, 1.6666666269302368]]" in done.stdout, done.stderr
+    assert OF_REFERENCE in done.stdout, done.stderr
     done = python(script, PKPO_BACKEND="reference")
-    assert "[[0.0, 0.3333333432674408, 1.6666666269302368]]" in done.stdout, done.stderr
+    assert OF_REFERENCE in done.stdout, done.stderr

@@ -2,9 +2,6 @@
 sorted, and the choice between them."""
 
 import hashlib
-import os
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 import torch
 from backends import CPU
 from compare import BOUND, relative_error_of
+from test_choice import python
 from test_promises import identical
 
 import pkpo_kernels
@@ -184,12 +182,6 @@ def test_the_same_bits_on_every_machine(cpu):
 
 
 # ----------------------------------------------------------------------------------------------------------- the choice
-
-
-def python(script, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | environment, check=False
-    )
 
 
 def test_the_best_is_chosen():

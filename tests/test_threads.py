@@ -2,8 +2,6 @@
 without the interpreter's lock too, which importing the package does not bring back."""
 
 import random
-import subprocess
-import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -12,6 +10,7 @@ import pytest
 import torch
 from compare import BOUND, relative_error_of
 from oracle import transform as exact_transform
+from test_choice import python
 
 import pkpo_kernels
 import pkpo_kernels.numpy as pk
@@ -45,15 +44,7 @@ def gradient(x, k, grad):
     return x.grad
 
 
-@pytest.fixture
-def one_thread_a_call():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def test_the_same_bits_as_alone(one_thread_a_call):
+def test_the_same_bits_as_alone():
     every = list(jobs())
     alone = [job() for job in every]
     together = Barrier(THREADS)
@@ -68,7 +59,7 @@ def test_the_same_bits_as_alone(one_thread_a_call):
         assert list(threads.map(wrong, range(THREADS))) == [[]] * THREADS
 
 
-def test_they_are_right(one_thread_a_call):
+def test_they_are_right():
     """Threads that have not called anything yet, and begin at once."""
     x = torch.randn(8, 21, generator=torch.Generator().manual_seed(1))
     exact = [exact_transform([float(value) for value in row], 6, "loo-1") for row in x]
@@ -87,5 +78,5 @@ def test_they_are_right(one_thread_a_call):
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has the lock in any case")
 def test_the_lock_stays_away():
     script = "import sys, pkpo_kernels, pkpo_kernels.numpy as pk; pk.pass_at_k(4, 2, 1); print(sys._is_gil_enabled())"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
+    done = python(script, PYTHONWARNINGS="error")
     assert done.stdout == "False\n", done.stderr
