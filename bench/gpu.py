@@ -4,7 +4,8 @@ bench gpu.
 Peers: torch's own ops (sort, gather, cumsum, scatter), eager and compiled; ``torch.sort`` of the values alone; a copy of
 them on the device; ``torch.neg`` of them; CUB's segmented sort, where there is nvcc; the loop over prompts in NumPy. Bulk
 sizes are timed by events around calls that take turns, with inputs that together exceed the cache; small ones as replays of
-a captured graph. Writes bench/results/<gpu>.json, .md and .png.
+a captured graph. Writes bench/results/<gpu>.json and .md after every part, and .png at the end: what fails, or is not
+reached, takes nothing else with it.
 """
 
 import contextlib
@@ -12,8 +13,11 @@ import multiprocessing
 import os
 import re
 import subprocess
+import sys
 import time
+import traceback
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import torch
 
@@ -24,9 +28,11 @@ from bench.timing import summary
 from pkpo_kernels import _choice
 
 K = 2
+NAN = float("nan")
 SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 10_000, 1_000_000)
 BULK_BYTES = 256 << 20
 ROTATED_BYTES = 256 << 20  # several times the cache of the largest GPUs
+GROWTH = [(10**exponent, n) for n in (16, 256) for exponent in range(7)]  # groups of n, up to 2.6e8 samples
 BUSY_CYCLES = 2_000_000  # a millisecond
 transform = torch.ops.pkpo.transform
 backward = torch.ops.pkpo._transform_backward
@@ -46,13 +52,35 @@ def warm_up(seconds=1.0):
         torch.cuda.synchronize()
 
 
+def those_that_work(candidates, attempt):
+    """(name -> ``attempt(function)`` of the candidates that it succeeds for, name -> what went wrong of the others)."""
+    working, failed = {}, {}
+    for name, function in candidates.items():
+        try:
+            with backend_of(function):
+                working[name] = attempt(function)
+            torch.cuda.synchronize()
+        except Exception as error:
+            working.pop(name, None)
+            failed[name] = {"failed": described_error(error)}
+            traceback.print_exc()
+    return working, failed
+
+
+def described_error(error):
+    return f"{type(error).__name__}: {error}".split("\n")[0][:300]
+
+
 def time_calls(candidates, inputs, rounds, enqueued=True):
     """candidates: name -> function of one input. Events around each round, a call for every input; by turns. ``enqueued``:
-    the device is kept busy until the calls are enqueued, so that their own time on the host does not count."""
-    for function in candidates.values():
-        with backend_of(function):
-            function(inputs[0])
-    torch.cuda.synchronize()
+    the device is kept busy until the calls are enqueued, so that their own time on the host does not count. Of one whose
+    first call fails there is ``{"failed": why}`` in the place of a timing."""
+
+    def first_call(function):
+        function(inputs[0])
+        return function
+
+    candidates, failed = those_that_work(candidates, first_call)
     samples = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, function in candidates.items():
@@ -66,25 +94,31 @@ def time_calls(candidates, inputs, rounds, enqueued=True):
                 end.record()
             end.synchronize()
             samples[name].append(begin.elapsed_time(end) / 1e3 / len(inputs))
-    return {name: summary(values)._asdict() for name, values in samples.items()}
+    return {name: summary(values)._asdict() for name, values in samples.items()} | failed
 
 
 def time_graphs(candidates, inputs, rounds):
     """The same, of calls captured one after another and replayed: what is left is the device's time."""
-    graphs = {}
-    for name, function in candidates.items():
+
+    def captured(function):
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream), backend_of(function):
+        with torch.cuda.stream(stream):
             function(inputs[0])
         torch.cuda.current_stream().wait_stream(stream)
-        graphs[name] = torch.cuda.CUDAGraph()
-        with backend_of(function), torch.cuda.graph(graphs[name]):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             kept = [function(x) for x in inputs]
         del kept
-    replays = {name: lambda _, graph=graph: graph.replay() for name, graph in graphs.items()}
+        return lambda _: graph.replay()
+
+    replays, failed = those_that_work(candidates, captured)
     timings = time_calls(replays, [None], rounds)
-    return {name: {key: value / len(inputs) for key, value in timing.items()} for name, timing in timings.items()}
+    a_call = {
+        name: timing if "failed" in timing else {key: value / len(inputs) for key, value in timing.items()}
+        for name, timing in timings.items()
+    }
+    return a_call | failed
 
 
 def several(make, bytes_each, count=None):
@@ -169,20 +203,12 @@ def training(rounds):
     return {"graph": graphs, "eager": calls}
 
 
-def growth(rounds):
-    """From one group to a million, of 16 and of 256 samples, up to 2.6e8 samples; as graphs, beside torch.neg."""
-    rows = {}
-    for n in (16, 256):
-        for groups in (10**exponent for exponent in range(7)):
-            bytes_each = 4 * n * groups
-            inputs = several(
-                lambda shape=(groups, n): torch.randn(shape, device="cuda"), bytes_each, 1 if bytes_each > 1e8 else 20
-            )
-            row = time_graphs({"op": lambda x: transform(x, 4), "torch.neg": torch.neg}, inputs, rounds)
-            rows[f"{groups} x {n}"] = {"samples": groups * n, **row}
-            del inputs
-            torch.cuda.empty_cache()
-    return rows
+def growth(groups, n, rounds):
+    """As a graph, beside torch.neg."""
+    bytes_each = 4 * n * groups
+    inputs = several(lambda: torch.randn(groups, n, device="cuda"), bytes_each, 1 if bytes_each > 1e8 else 20)
+    timings = time_graphs({"op": lambda x: transform(x, 4), "torch.neg": torch.neg}, inputs, rounds)
+    return {"samples": groups * n, **timings}
 
 
 def machine():
@@ -191,9 +217,20 @@ def machine():
     return {"gpu": torch.cuda.get_device_name(), "driver": driver} | described("triton")
 
 
+def median(row, name):
+    """Seconds; NaN where it was not measured."""
+    return row.get(name, {}).get("median", NAN)
+
+
+def said(number, form):
+    return format(number, form) if number == number else "?"
+
+
 def growth_lines(results):
-    for shape, row in results["growth"].items():
-        op, neg = row["op"]["median"], row["torch.neg"]["median"]
+    for shape, row in results.get("growth", {}).items():
+        if "samples" not in row:
+            continue
+        op, neg = median(row, "op"), median(row, "torch.neg")
         yield f"{shape:>14} in a graph: {1e9 * op / row['samples']:.4g} ns a sample, {op / neg:.2f} x torch.neg"
 
 
@@ -206,13 +243,12 @@ def picture(results, path):
     figure, axes = pyplot.subplots(figsize=(8, 5))
     sizes = [int(n) for n in results["bulk"]]
     for name in ("copy", "op", "Triton", "backward", "torch.sort", "CUB", "torch", "torch compiled"):
-        if not all(name in row for row in results["bulk"].values()):
-            continue
         rates = [
-            8e-9 * max(1, BULK_BYTES // 4 // n) * n / row[name]["median"]
+            8e-9 * max(1, BULK_BYTES // 4 // n) * n / median(row, name)
             for n, row in zip(sizes, results["bulk"].values())
         ]
-        axes.loglog(sizes, rates, marker="o", label=name)
+        if any(rate == rate for rate in rates):
+            axes.loglog(sizes, rates, marker="o", label=name)
     axes.set_xlabel("samples a group")
     axes.set_ylabel("GB/s (8 bytes a sample)")
     axes.set_title(f"{results['machine']['gpu']}, float32, 256 MB")
@@ -223,17 +259,23 @@ def picture(results, path):
 def words_and_rows(results):
     """Of bench/results/<gpu>.md."""
     about = results["machine"]
-    graph, eager = results["training"]["graph"], results["training"]["eager"]
-    kernel, neg = graph["op"]["median"], graph["torch.neg"]["median"]
-    call, fastest = eager["op"]["median"], min(eager[name]["median"] for name in ("torch", "torch compiled"))
-    by_offsets = f", {1e6 * graph['grouped']['median']:.2f} us by offsets" if "grouped" in graph else ""
+    graph, eager = (results.get("training", {}).get(way, {}) for way in ("graph", "eager"))
+    kernel, neg, by_offsets = (1e6 * median(graph, name) for name in ("op", "torch.neg", "grouped"))
+    fastest = min(
+        (eager[name]["median"] for name in ("torch", "torch compiled") if "median" in eager.get(name, {})), default=NAN
+    )
+    call = median(eager, "op")
+    by_offsets = f", {by_offsets:.2f} us by offsets" if by_offsets == by_offsets else ""
     words = (
         f"`make gpu`: {about['gpu']}, driver {about['driver']}, torch {about['versions']['torch']}, Triton "
         f"{about['versions']['triton']}, commit {about['commit']}; float32, 256 MB in groups of n; medians, times over "
         "that of a copy of the rewards on the device.\n\n"
-        f"1,024 groups of 16: {1e6 * kernel:.2f} us in a CUDA graph, {kernel / neg:.2f} times `torch.neg`{by_offsets}; an "
-        f"eager call {1e6 * call:.1f} us, {call / fastest:.3f} of the faster one of torch's own ops, eager and compiled."
+        f"1,024 groups of 16: {said(kernel, '.2f')} us in a CUDA graph, {said(kernel / neg, '.2f')} times `torch.neg`"
+        f"{by_offsets}; an eager call {said(1e6 * call, '.1f')} us, {said(call / fastest, '.3f')} of the faster one of "
+        "torch's own ops, eager and compiled."
     )
+    if failed := list(failures(results)):
+        words += f"\n\nFailed: {'; '.join(failed)}."
     columns = {
         "op": "op",
         "backward": "backward",
@@ -247,17 +289,44 @@ def words_and_rows(results):
     rows = [f"| n | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for n, row in results["bulk"].items():
         over = [
-            f"{row[name]['median'] / row['copy']['median']:.3g}" if name in row else "" for name in columns.values()
+            said(median(row, name) / median(row, "copy"), ".3g") if name in row else "" for name in columns.values()
         ]
         rows.append(f"| {int(n):,} | {' | '.join(over)} |")
     return words, rows
 
 
+def failures(results, at=()):
+    """``where: why`` of every part and every candidate that failed."""
+    for name, value in results.items():
+        if name == "failed":
+            yield f"{' '.join(at)}: {value}"
+        elif isinstance(value, dict):
+            yield from failures(value, (*at, name))
+
+
+def measure(parts, results, keep):
+    """parts: (names, function) each; what function returns comes to stand in ``results`` at results[name][name]...; then
+    keep(results)."""
+    for (*outer, name), function in parts:
+        place = results
+        for key in outer:
+            place = place.setdefault(key, {})
+        try:
+            torch.cuda.empty_cache()
+            place[name] = function()
+        except Exception as error:
+            place[name] = {"failed": described_error(error)}
+            traceback.print_exc()
+        keep(results)
+
+
 def write(results):
-    name = re.sub(r"[^a-z0-9]+", "_", results["machine"]["gpu"].lower())
     content = {key: value for key, value in results.items() if key != "machine"}
-    report.write(name, results["machine"], content, *words_and_rows(results))
-    picture(results, report.RESULTS / f"{name}.png")
+    report.save(name_of(results), results["machine"], content, *words_and_rows(results))
+
+
+def name_of(results):
+    return re.sub(r"[^a-z0-9]+", "_", results["machine"]["gpu"].lower())
 
 
 def main():
@@ -279,15 +348,16 @@ def main():
     sort_by_cub = cub.segmented_sort()
     warm_up()
     results = {"machine": machine(), "bulk": {}}
-    for n in sizes:
-        results["bulk"][str(n)] = bulk(n, rounds, sort_by_cub)
-        torch.cuda.empty_cache()
-    results["training"] = training(rounds)
-    results["growth"] = growth(rounds)
+    parts = [(("bulk", str(n)), partial(bulk, n, rounds, sort_by_cub)) for n in sizes]
+    parts += [(("growth", f"{groups} x {n}"), partial(growth, groups, n, rounds)) for groups, n in GROWTH]
+    parts += [(("training",), partial(training, rounds))]
+    measure(parts, results, (lambda _: None) if quick else write)
     words, rows = words_and_rows(results)
     print(words, *rows, *growth_lines(results), sep="\n")
     if not quick:
-        write(results)
+        picture(results, report.RESULTS / f"{name_of(results)}.png")
+        print(f"Written: bench/results/{name_of(results)}.json, .md and .png")
+    sys.exit(any(failures(results)))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 
 ROOT = Path(__file__).parent.parent
+HANGS = 60  # seconds after which a test does
 LINES = 40  # of what a step printed are shown, the last ones
 # torch.compile starts no processes of its own: those of the first step are as many as there are cores for, and the benchmark
 # finds what they compiled.
@@ -58,11 +59,12 @@ def phases():
 
 
 def tests(backend, *names, slow_every=1):
-    """``slow_every``: of Triton's hundreds of tests, each of which has a kernel or two compiled, for seconds."""
+    """``slow_every``: of Triton's hundreds of tests, each of which has a kernel or two compiled, for seconds. Of a test
+    that hangs it is shown where; with pytest 9 and xdist its process ends, it counts as failed and the others go on."""
     command = [sys.executable, "-m", "pytest", "-q", *(f"tests/test_{name}.py" for name in names)]
-    command += ["--slow-every", str(slow_every)]
+    command += ["--slow-every", str(slow_every), "-o", f"faulthandler_timeout={HANGS}"]
     if importlib.util.find_spec("xdist"):
-        command += ["-n", str(max(1, min(6, os.cpu_count() // 2)))]
+        command += ["-n", str(max(1, min(6, os.cpu_count() // 2))), "-o", "faulthandler_exit_on_timeout=true"]
     return Step(f"tests of {backend}", command, 150, {"PKPO_TEST_BACKENDS": backend})
 
 

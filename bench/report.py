@@ -15,8 +15,12 @@ def options(doc, quick):
     return parser
 
 
-def write(name, about, content, words, table):
+def save(name, about, content, words, table):
     """``about``: bench.machine.described(); ``words``: a line above the lines of the table."""
     (RESULTS / f"{name}.json").write_text(json.dumps({"machine": about} | content) + "\n")
     (RESULTS / f"{name}.md").write_text("\n".join([words, "", *table, ""]))
+
+
+def write(name, about, content, words, table):
+    save(name, about, content, words, table)
     print(f"Written: bench/results/{name}.json and {name}.md")

@@ -1,5 +1,7 @@
 """The measurements run, through their one front door, and a quick run writes nothing. What they measure is not tested."""
 
+import copy
+import json
 import os
 import re
 import subprocess
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import gpu_session
+from bench import gpu, gpu_session, report
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,3 +80,52 @@ def test_a_step_that_takes_too_long_leaves_no_process(tmp_path, capfd):
             return
         time.sleep(0.1)
     pytest.fail("its child still runs")
+
+
+@pytest.fixture(scope="module")
+def of_gpu():
+    """What bench.gpu measured on a GPU."""
+    return json.loads((report.RESULTS / "nvidia_h200.json").read_text())
+
+
+def test_a_gpus_table_is_what_its_result_file_says(of_gpu):
+    words, rows = gpu.words_and_rows(of_gpu)
+    assert "\n".join([words, "", *rows, ""]) == (report.RESULTS / "nvidia_h200.md").read_text()
+
+
+def test_what_fails_on_a_gpu_takes_nothing_else_with_it(of_gpu, tmp_path, capfd):
+    """Nor does what is not reached: after every part what there is is kept, and can be told."""
+    bulk = copy.deepcopy(of_gpu["bulk"]["16"])
+    bulk["Triton"] = {"failed": "RuntimeError: no room"}
+
+    def fail():
+        raise ValueError("as it says\nat length")
+
+    kept = []
+    results = {"machine": of_gpu["machine"], "bulk": {}}
+    parts = [
+        (("bulk", "8"), fail),
+        (("bulk", "16"), lambda: bulk),
+        (("training",), fail),
+        (("growth", "1 x 16"), fail),
+        (("growth", "10 x 16"), lambda: of_gpu["growth"]["10 x 16"]),
+    ]
+    gpu.measure(parts, results, lambda results: kept.append(copy.deepcopy(results)))
+    assert [len(state["bulk"]) for state in kept] == [1, 2, 2, 2, 2]
+    assert kept[-1]["bulk"]["16"] == bulk and "at length" in capfd.readouterr().err
+    assert list(gpu.failures(kept[-1])) == [
+        "bulk 8: ValueError: as it says",
+        "bulk 16 Triton: RuntimeError: no room",
+        "training: ValueError: as it says",
+        "growth 1 x 16: ValueError: as it says",
+    ]
+    for state in kept:
+        words, rows = gpu.words_and_rows(state)
+        assert "? us in a CUDA graph, ? times" in words and "bulk 8: ValueError: as it says" in words
+    row = [cell.strip() for cell in rows[3].split("|")[1:-1]]
+    assert row[0] == "16" and row[1] == f"{bulk['op']['median'] / bulk['copy']['median']:.3g}" and row[4] == "?"
+    (line,) = gpu.growth_lines(kept[-1])
+    neg = of_gpu["growth"]["10 x 16"]["torch.neg"]["median"]
+    assert line.endswith(f"{of_gpu['growth']['10 x 16']['op']['median'] / neg:.2f} x torch.neg")
+    gpu.picture(kept[-1], tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 1000
