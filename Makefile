@@ -15,7 +15,8 @@ help:
 	@echo "make test-integrations  TRL and verl, in an environment of their own"
 	@echo "make learn    a small model learns in TRL's trainer, for k = 1 and k = 8; writes bench/results/trl_learning.md and .png"
 	@echo "make bench-verl  verl's own estimators beside this package's; writes bench/results/verl.md"
-	@echo "make sanitize random calls of the compiled libraries under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make sanitize random calls of the compiled libraries under AddressSanitizer and UndefinedBehaviorSanitizer, and the CUDA"
+	@echo "              kernels, on the CPU, watched for data races"
 	@echo "make bench    the CPU kernel beside its peers, as ratios; writes bench/results/cpu.json and .png"
 	@echo "make wheel    a wheel with CUDA kernels for PKPO_CUDA_ARCHS, in dist/; needs nvcc, but no GPU"
 	@echo "make gpu      on a machine with an NVIDIA GPU: builds for it, tests, checks and measures"
@@ -147,11 +148,17 @@ $(SANITIZED)/.built: $(VENV)/.requirements setup.py $(CXX_SOURCES) $(wildcard pk
 $(SANITIZED)/cuda_on_cpu/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) tests/cuda_on_cpu/build.py
 	$(BIN)/python tests/cuda_on_cpu/build.py $(SANITIZED)/cuda_on_cpu $(SANITIZE_FLAGS)
 
-sanitize: $(SANITIZED)/.built $(SANITIZED)/cuda_on_cpu/_cuda_on_cpu.so
+# The CUDA kernels with a watch over data races (tests/cuda_on_cpu/races.h).
+RACES := build/races
+$(RACES)/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) tests/cuda_on_cpu/build.py
+	$(BIN)/python tests/cuda_on_cpu/build.py $(RACES) --races
+
+sanitize: $(SANITIZED)/.built $(SANITIZED)/cuda_on_cpu/_cuda_on_cpu.so $(RACES)/_cuda_on_cpu.so
 	$(RUN_SANITIZED) $(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS)
 	$(RUN_SANITIZED) $(BIN)/pytest -q -n $(JOBS) -p no:cacheprovider tests/test_properties.py tests/test_errors.py
 	$(RUN_SANITIZED) $(BIN)/pytest -q -n $(JOBS) -p no:cacheprovider tests/test_transform.py tests/test_grouped.py tests/test_gradients.py \
 		tests/test_promises.py -k "cuda or ragged or same_bits"
+	PYTHONPATH=$(SANITIZED) PKPO_CUDA_ON_CPU=$(RACES) $(BIN)/python tests/gpu_calls.py --on-cpu
 
 # A reference that leads nowhere is an error.
 docs: install

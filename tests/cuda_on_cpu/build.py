@@ -1,6 +1,7 @@
 """Compiles the CUDA kernels and their binding for the CPU.
 
-python build.py FOLDER [FLAGS ...] writes FOLDER/_cuda_on_cpu.so.
+python build.py FOLDER [--races] [FLAGS ...] writes FOLDER/_cuda_on_cpu.so; with --races, which needs g++, one that stops
+where threads race.
 """
 
 import os
@@ -12,32 +13,45 @@ from pathlib import Path
 import torch
 from torch.utils.cpp_extension import include_paths
 
-ROOT = Path(__file__).parent.parent.parent
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+COMPILER = os.environ.get("CXX", "g++")
 FLAGS = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
 FLAGS += ["-Wno-unknown-pragmas", "-pthread", "-DPKPO_CUDA_ON_CPU", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
 FLAGS += ["-Wno-maybe-uninitialized"]  # GCC 11 says it of what is initialized
-FLAGS += [f"-I{ROOT / 'kernels'}", f"-I{Path(__file__).parent}", *(f"-isystem{path}" for path in include_paths())]
+FLAGS += [f"-I{ROOT / 'kernels'}", f"-I{HERE}", *(f"-isystem{path}" for path in include_paths())]
+RACES = "--races"
+# Of kernels alone: what plays the GPU is not watched.
+WATCHED = ["-fsanitize=thread", "--param=tsan-distinguish-volatile=1", "-Wno-tsan", "-g1"]
 
 
-def main(folder, *flags):
-    folder = Path(folder)
+def compiled(sources, folder, flags):
+    """The object files of sources and of what plays the GPU."""
     folder.mkdir(parents=True, exist_ok=True)
-    compiler = os.environ.get("CXX", "g++")
-    kernels = sorted((ROOT / "kernels" / "cuda").glob("*.cu"))
-    sources = [*kernels, ROOT / "csrc" / "cuda.cpp", Path(__file__).parent / "cuda_on_cpu.cpp"]
+    sources = [*sources, HERE / "cuda_on_cpu.cpp"]
+    if races := RACES in flags:
+        flags = ["-DCUDA_ON_CPU_RACES", *(flag for flag in flags if flag != RACES)]
+        sources.append(HERE / "races.cpp")
 
-    def compiled(source):
+    def compile_one(source):
         output = folder / f"{source.stem}.{source.suffix[1:]}.o"
-        command = [compiler, *FLAGS, *flags, "-x", "c++", "-c", str(source), "-o", str(output)]
+        watched = WATCHED if races and source.suffix == ".cu" else []
+        command = [COMPILER, *FLAGS, *flags, *watched, "-x", "c++", "-c", str(source), "-o", str(output)]
         subprocess.run(command, check=True)
         return str(output)
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        objects = list(threads.map(compiled, sources))
+        return list(threads.map(compile_one, sources))
+
+
+def main(folder, *flags):
+    folder = Path(folder)
+    objects = compiled([*sorted((ROOT / "kernels" / "cuda").glob("*.cu")), ROOT / "csrc" / "cuda.cpp"], folder, flags)
     library = folder / "_cuda_on_cpu.so"
     torch_folder = Path(torch.__file__).parent / "lib"
+    flags = [flag for flag in flags if flag != RACES]
     subprocess.run(
-        [compiler, "-shared", "-pthread", *flags, *objects, "-o", str(library), f"-L{torch_folder}", "-ltorch_cpu"],
+        [COMPILER, "-shared", "-pthread", *flags, *objects, "-o", str(library), f"-L{torch_folder}", "-ltorch_cpu"],
         check=True,
     )
 

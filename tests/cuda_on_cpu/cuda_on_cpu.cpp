@@ -6,6 +6,8 @@
 #include <mutex>
 #include <thread>
 
+#include "races.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
@@ -14,6 +16,7 @@
 namespace cuda_on_cpu {
 
 thread_local dim3 thread_index, block_index, block_size, grid_size;
+thread_local Watched* running = nullptr;
 
 namespace {
 
@@ -60,6 +63,7 @@ struct Fiber {
   bool done = false;
   uint64_t warp_steps = 0, block_steps = 0;
   void* fake_stack = nullptr;  // AddressSanitizer's
+  Watched watched;
 };
 
 struct Warp {
@@ -72,6 +76,7 @@ struct Block {
   std::vector<Warp> warps;
   uint64_t arrived = 0;
   int sum[2] = {0, 0};
+  Steps seen[2];
   unsigned threads = 0, current = 0, running = 0;
   uint64_t progress = 0;
   const std::function<void()>* body = nullptr;
@@ -80,14 +85,9 @@ struct Block {
   const void* main_stack = nullptr;
   size_t main_size = 0;
   std::unique_ptr<unsigned char[]> dynamic;
+  size_t dynamic_size = 0;
 };
 
-// Blocks of a grid that waits for itself.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr unsigned kAtOnce = 1;
-#else
-constexpr unsigned kAtOnce = 3;
-#endif
 Block blocks[kAtOnce];
 // A block is its thread's: fibers never leave it.
 thread_local Block* block = &blocks[0];
@@ -156,6 +156,7 @@ void resume(unsigned thread) {
   block->current = thread;
   thread_index.x = thread;
   Fiber& fiber = block->fibers[thread];
+  running = &fiber.watched;
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_start_switch_fiber(&block->main_fake_stack, fiber.stack, kStack);
 #endif
@@ -167,6 +168,7 @@ void resume(unsigned thread) {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(block->main_fake_stack, nullptr, nullptr);
 #endif
+  running = nullptr;
 }
 
 // From a fiber to the scheduler.
@@ -188,7 +190,11 @@ void run_block() {
   block->arrived = 0;
   block->sum[0] = block->sum[1] = 0;
   block->running = block->threads;
-  for (unsigned t = 0; t < block->threads; ++t) start(block->fibers[t]);
+  for (unsigned t = 0; t < block->threads; ++t) {
+    Fiber& fiber = block->fibers[t];
+    start(fiber);
+    fiber.watched = {block_index.x, t, fiber.stack, kStack, block->dynamic.get(), block->dynamic_size};
+  }
   // A warp runs as far as it can before the next one does, backwards every other round: no order between warps may
   // matter.
   const unsigned warps = static_cast<unsigned>(block->warps.size());
@@ -223,21 +229,48 @@ const uint64_t* gather_in_warp(uint64_t value) {
   return given;
 }
 
+void wait_for_warp() {
+  gather_in_warp(0);
+  block->fibers[block->current].watched.pass_warp_barrier();
+}
+
 int sum_in_block(int value) {
   Fiber& fiber = block->fibers[block->current];
   int& sum = block->sum[fiber.block_steps % 2];
-  if (block->arrived == fiber.block_steps * block->threads) sum = 0;  // the first to come
+  Steps& seen = block->seen[fiber.block_steps % 2];
+  if (block->arrived == fiber.block_steps * block->threads) sum = 0, seen = {};  // the first to come
   sum += value;
+  join(seen, fiber.watched.seen);
   ++block->arrived;
   ++block->progress;
   const uint64_t wanted = ++fiber.block_steps * block->threads;
   while (block->arrived < wanted) yield();
+  fiber.watched.pass_block_barrier(seen);
   return sum;
 }
 
 void wait_for_block() { sum_in_block(0); }
 
 unsigned char* dynamic_shared() { return block->dynamic.get(); }
+
+// Copies are made as late as they may be; until then there is noise, from as early as they may be made.
+namespace {
+thread_local std::vector<std::pair<void*, const void*>> copies_of_thread[1024];
+}
+void copy_later(void* to, const void* from) {
+  watch_copy(to, from, 16, __builtin_return_address(0));
+  running = nullptr;
+  std::memset(to, 0x55, 16);
+  copies_of_thread[thread_index.x].emplace_back(to, from);
+  running = &block->fibers[block->current].watched;
+}
+void copy_now() {
+  for (const auto& [to, from] : copies_of_thread[thread_index.x]) {
+    watch_copy(to, from, 16, __builtin_return_address(0));
+    std::memcpy(to, from, 16);
+  }
+  copies_of_thread[thread_index.x].clear();
+}
 
 namespace {
 
@@ -255,9 +288,11 @@ void run_blocks(unsigned first, unsigned step, unsigned count, unsigned threads,
   grid_size.x = count;
   for (unsigned b = first; b < count; b += step) {
     block->dynamic.reset(new unsigned char[shared]);
+    block->dynamic_size = shared;
     std::memset(block->dynamic.get(), 0xa5, shared);
     block_index.x = b;
     run_block();
+    watch_end_of_block();
   }
   block->dynamic.reset();
 }
@@ -269,13 +304,19 @@ std::atomic<bool> any_left;  // of the blocks that run at once
 void run(unsigned count, unsigned threads, size_t shared, const std::function<void()>& body) {
   const std::lock_guard<std::mutex> lock(one_at_a_time);
   ++launches;
+  watch_next_launch();
   run_blocks(0, 1, count, threads, shared, body);
 }
 
 void run_at_once(unsigned wanted, unsigned threads, size_t shared, const std::function<void()>& body) {
   const std::lock_guard<std::mutex> lock(one_at_a_time);
   ++launches;
+  watch_next_launch();
+#if defined(__SANITIZE_ADDRESS__)
+  const unsigned count = 1;
+#else
   const unsigned count = wanted < kAtOnce ? wanted : kAtOnce;
+#endif
   any_left = false;
   std::vector<std::thread> all;
   for (unsigned b = 0; b < count; ++b) {

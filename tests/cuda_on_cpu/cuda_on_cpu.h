@@ -5,6 +5,8 @@
 // another, but at once where they wait for each other, each in a thread of its own. A wait that can never end, since
 // threads of the warp or block have left or wait elsewhere, stops the process with a message.
 //
+// Compiled for it, every access to memory is watched for races (races.h).
+//
 // Shared memory is static memory, or for dynamic_shared() memory of just the size asked for, so that AddressSanitizer
 // sees what is read or written behind it. That is filled with noise before a block begins.
 #pragma once
@@ -74,9 +76,12 @@ unsigned char* dynamic_shared();
 
 // Every lane of the warp gives 8 bytes; comes back when all have. What they gave stands until the next call but one.
 const uint64_t* gather_in_warp(uint64_t value);
+void wait_for_warp();
 void wait_for_block();
 void let_other_blocks_run();
 int sum_in_block(int value);
+void copy_later(void* to, const void* from);
+void copy_now();
 
 template <class T>
 uint64_t to_bits(T value) {
@@ -135,7 +140,7 @@ inline unsigned __ballot_sync(unsigned mask, bool is) {
 }
 inline int __any_sync(unsigned mask, bool is) { return __ballot_sync(mask, is) != 0; }
 inline int __all_sync(unsigned mask, bool is) { return __ballot_sync(mask, is) == 0xffffffffu; }
-inline void __syncwarp() { cuda_on_cpu::gather_in_warp(0); }
+inline void __syncwarp() { cuda_on_cpu::wait_for_warp(); }
 inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 inline void __nanosleep(unsigned) { cuda_on_cpu::let_other_blocks_run(); }
 inline void __syncthreads() { cuda_on_cpu::wait_for_block(); }
@@ -160,16 +165,8 @@ using Stream = void*;
 
 inline uint32_t computed_here(uint32_t value) { return value; }
 
-// Copies are made as late as they may be; until then there is noise, from as early as they may be made.
-inline thread_local std::vector<std::pair<void*, const void*>> copies_of_thread[1024];
-inline void copy_ahead(void* to, const void* from) {
-  std::memset(to, 0x55, 16);
-  copies_of_thread[threadIdx.x].emplace_back(to, from);
-}
-inline void wait_for_copies() {
-  for (const auto& [to, from] : copies_of_thread[threadIdx.x]) std::memcpy(to, from, 16);
-  copies_of_thread[threadIdx.x].clear();
-}
+inline void copy_ahead(void* to, const void* from) { cuda_on_cpu::copy_later(to, from); }
+inline void wait_for_copies() { cuda_on_cpu::copy_now(); }
 
 inline uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) { return (a & mask) | b; }
 inline uint32_t and_xor(uint32_t a, uint32_t mask, uint32_t b) { return (a & mask) ^ b; }
