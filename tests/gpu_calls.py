@@ -13,7 +13,7 @@ BASELINES = ("none", "loo", "loo-1")
 def both(ops, rewards, *k_and_offsets, baseline="loo-1"):
     """The op and its gradient."""
     ops.transform(rewards, *k_and_offsets, baseline=baseline)
-    ops.transform_backward(rewards.nan_to_num(), rewards, *k_and_offsets, baseline=baseline)
+    ops.transform_backward(rewards.nan_to_num().clamp(-9, 9), rewards, *k_and_offsets, baseline=baseline)
 
 
 def groups_of_one_size(ops, device, most=10_000):
@@ -24,6 +24,7 @@ def groups_of_one_size(ops, device, most=10_000):
             rewards = torch.randn(5, n, dtype=dtype, device=device)
             rewards[0, ::3] = torch.nan
             rewards[1, 1::2] = rewards[1, 0]
+            rewards[2, 0], rewards[3, -1] = torch.inf, -torch.inf
             for baseline in BASELINES:
                 both(ops, rewards, 2, baseline=baseline)
             ops.max_at_k(rewards, 2)
@@ -60,9 +61,10 @@ def groups_of_blocks(ops, device):
 
 
 def large_groups(ops, device, dtypes, last=20_000, samples=20_000):
-    """``samples``, of which the last ones are of no group."""
-    offsets = torch.tensor([0, 3, 3, 20, 400, 5000, last], device=device)
-    rewards, k = torch.randn(samples, device=device), torch.arange(1, 7, device=device)
+    """``samples``, of which the last ones are of no group. Warps that list the large groups find some before their own."""
+    lengths = torch.tensor([3, 0, 17, 380, 4600, *[1] * 200, last - 5200], device=device)
+    offsets, k = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), torch.arange(len(lengths), device=device) % 7 + 1
+    rewards = torch.randn(samples, device=device)
     rewards[-3000:] = 0.5
     for dtype in dtypes:
         both(ops, rewards.to(dtype), offsets, k)
