@@ -313,10 +313,11 @@ void run_at_once(unsigned wanted, unsigned threads, size_t shared, const std::fu
   ++launches;
   watch_next_launch();
 #if defined(__SANITIZE_ADDRESS__)
-  const unsigned count = 1;
+  const unsigned most = 1;
 #else
-  const unsigned count = wanted < kAtOnce ? wanted : kAtOnce;
+  const unsigned most = kAtOnce;
 #endif
+  const unsigned count = wanted < most ? wanted : most;
   any_left = false;
   std::vector<std::thread> all;
   for (unsigned b = 0; b < count; ++b) {
