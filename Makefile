@@ -153,12 +153,12 @@ RACES := build/races
 $(RACES)/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) tests/cuda_on_cpu/build.py
 	$(BIN)/python tests/cuda_on_cpu/build.py $(RACES) --races
 
-sanitize: $(SANITIZED)/.built $(SANITIZED)/cuda_on_cpu/_cuda_on_cpu.so $(RACES)/_cuda_on_cpu.so
+sanitize: install $(SANITIZED)/.built $(SANITIZED)/cuda_on_cpu/_cuda_on_cpu.so $(RACES)/_cuda_on_cpu.so
 	$(RUN_SANITIZED) $(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS)
 	$(RUN_SANITIZED) $(BIN)/pytest -q -n $(JOBS) -p no:cacheprovider tests/test_properties.py tests/test_errors.py
 	$(RUN_SANITIZED) $(BIN)/pytest -q -n $(JOBS) -p no:cacheprovider tests/test_transform.py tests/test_grouped.py tests/test_gradients.py \
 		tests/test_promises.py -k "cuda or ragged or same_bits"
-	PYTHONPATH=$(SANITIZED) PKPO_CUDA_ON_CPU=$(RACES) $(BIN)/python tests/gpu_calls.py --on-cpu
+	PKPO_CUDA_ON_CPU=$(RACES) $(BIN)/python tests/gpu_calls.py --on-cpu
 
 # A reference that leads nowhere is an error.
 docs: install
