@@ -40,7 +40,7 @@ def racy(tmp_path_factory):
     if "clang" in version:
         pytest.skip("clang does not tell volatile reads from others")
     folder = tmp_path_factory.mktemp("racy")
-    objects = build.compiled([build.HERE / "racy.cu"], folder, [build.RACES])
+    objects = build.compiled([build.HERE / "racy.cu"], folder, races=True)
     subprocess.run([build.COMPILER, "-pthread", *objects, "-o", str(folder / "racy")], check=True)
     return folder / "racy"
 

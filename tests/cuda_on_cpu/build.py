@@ -20,17 +20,16 @@ FLAGS = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off
 FLAGS += ["-Wno-unknown-pragmas", "-pthread", "-DPKPO_CUDA_ON_CPU", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
 FLAGS += ["-Wno-maybe-uninitialized"]  # GCC 11 says it of what is initialized
 FLAGS += [f"-I{ROOT / 'kernels'}", f"-I{HERE}", *(f"-isystem{path}" for path in include_paths())]
-RACES = "--races"
 # Of kernels alone: what plays the GPU is not watched.
 WATCHED = ["-fsanitize=thread", "--param=tsan-distinguish-volatile=1", "-Wno-tsan", "-g1"]
 
 
-def compiled(sources, folder, flags):
-    """The object files of sources and of what plays the GPU."""
+def compiled(sources, folder, flags=(), races=False):
+    """The object files of sources and of what plays the GPU; ``races``: where kernels are watched."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = [*sources, HERE / "cuda_on_cpu.cpp"]
-    if races := RACES in flags:
-        flags = ["-DCUDA_ON_CPU_RACES", *(flag for flag in flags if flag != RACES)]
+    if races:
+        flags = ["-DCUDA_ON_CPU_RACES", *flags]
         sources.append(HERE / "races.cpp")
 
     def compile_one(source):
@@ -45,11 +44,11 @@ def compiled(sources, folder, flags):
 
 
 def main(folder, *flags):
-    folder = Path(folder)
-    objects = compiled([*sorted((ROOT / "kernels" / "cuda").glob("*.cu")), ROOT / "csrc" / "cuda.cpp"], folder, flags)
+    folder, races, flags = Path(folder), "--races" in flags, [flag for flag in flags if flag != "--races"]
+    sources = [*sorted((ROOT / "kernels" / "cuda").glob("*.cu")), ROOT / "csrc" / "cuda.cpp"]
+    objects = compiled(sources, folder, flags, races)
     library = folder / "_cuda_on_cpu.so"
     torch_folder = Path(torch.__file__).parent / "lib"
-    flags = [flag for flag in flags if flag != RACES]
     subprocess.run(
         [COMPILER, "-shared", "-pthread", *flags, *objects, "-o", str(library), f"-L{torch_folder}", "-ltorch_cpu"],
         check=True,
