@@ -12,6 +12,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "ahead.h"
 #include "columns.h"
 #include "group.h"
 #include "half.h"
@@ -219,6 +220,8 @@ class Batch {
     int failures = 0;
     int64_t g = first_;
     for (; g + kLanes <= last_ && failures < kPatience; g += kLanes) {
+      ask_for_page_behind(rewards + g * n, kLanes * n);
+      ask_for_page_behind(out + g * n, kLanes * n);
       if (transform(cache_.get(n, k, form), rewards + g * n, out + g * n)) {
         failures = 0;
       } else {
@@ -357,12 +360,27 @@ class Batch {
     return lot.largest + kLanes;
   }
 
+  // The rows behind those of a lot, where all lie one after another.
+  NextBlock behind(const Lot& lot) const {
+    NextBlock next;
+    const auto add = [&]<class T>(const Array& array) {
+      if (array.leading != 0 || array.stride != 1) return;
+      next.add(array.at<const T>(lot.g[0], lot.begin[0] + kLanes * lot.largest), kLanes);
+    };
+    if (!same_size_) return next;
+    add.template operator()<In>(rewards_);
+    add.template operator()<Out>(out_);
+    if (grad_ && !grad_per_group_) add.template operator()<In>(*grad_);
+    return next;
+  }
+
   // body(block, alone) with a result for every sample of the groups [first, last).
   template <class Body>
   void per_sample(int64_t first, int64_t last, Body body) {
     for_each_lot(first, last, [&](const Lot& lot, bool alone) {
       Scratch scratch;
       Block<Value> block = block_of(lot, scratch);
+      block.next = behind(lot);
       const bool one_after_another = out_.leading == 0 && out_.stride == 1 && same_size_;
       if constexpr (kSame) {
         if (out_.stride == 1) {

@@ -15,6 +15,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "ahead.h"
 #include "coefficients.h"
 #include "group.h"
 #include "lanes.h"
@@ -40,6 +41,7 @@ struct Block {
   alignas(64) Value* out[kLanes];         // one a sample, or one a group
   int64_t readable = 0;                   // so many samples may be read from every row of rewards and grad
   bool adjacent = false;                  // each row of out begins where the one before it ends
+  NextBlock next;                         // as far as it is known where its rows lie
 };
 
 // Coefficients with a number a lane; entries behind a lane's last rank are zero.
@@ -85,8 +87,12 @@ class Columns {
     load(block, form, /*above_all=*/false);
     if (nothing_) return fill_rows(block, 0);
     network_.sort(rewards_, record_);
-    const auto put = [to = rewards_](int64_t q, const D& y) { Wide<Value>::store(to + q * kLanes, y); };
-    const auto put_nonnegative = [to = rewards_](int64_t q, const D& y) {
+    const auto put = [to = rewards_, next = block.next](int64_t q, const D& y) {
+      next.ask(q);
+      Wide<Value>::store(to + q * kLanes, y);
+    };
+    const auto put_nonnegative = [to = rewards_, next = block.next](int64_t q, const D& y) {
+      next.ask(q);
       Wide<Value>::store_nonnegative(to + q * kLanes, y);
     };
     with_coefficients(block, form, [&](const auto& c, int64_t n) {
@@ -144,7 +150,10 @@ class Columns {
     network_.sort(rewards_, record_);
     network_.apply(grad_, record_);
     const auto at = [from = grad_](int64_t q) { return Wide<Value>::load(from + q * kLanes); };
-    const auto put = [to = grad_](int64_t q, const D& share) { Wide<Value>::store(to + q * kLanes, share); };
+    const auto put = [to = grad_, next = block.next](int64_t q, const D& share) {
+      next.ask(q);
+      Wide<Value>::store(to + q * kLanes, share);
+    };
     D* h = sums_;
     with_coefficients(block, form, [&](const auto& c, int64_t n) {
       const D total = scan_gradient<kWide>(c, n, cuts, at, h);
