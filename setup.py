@@ -61,7 +61,7 @@ def torch_library():
         "pkpo_kernels._cpu",
         ["csrc/cpu.cpp"],
         include_dirs=["kernels"],
-        depends=HEADERS,
+        depends=[*HEADERS, *KERNELS, BATCH_KERNEL],  # else what changed there is compiled, but not linked
         define_macros=[("TORCH_TARGET_VERSION", "0x020a000000000000")],
         extra_compile_args=FLAGS + [f"-isystem{path}" for path in include_paths()],
         library_dirs=[str(Path(torch.__file__).parent / "lib")],
@@ -147,7 +147,7 @@ def numpy_module():
         "pkpo_kernels._numpy",
         ["csrc/numpy.cpp"],
         include_dirs=["kernels"],
-        depends=HEADERS,
+        depends=[*HEADERS, *KERNELS, BATCH_KERNEL],  # else what changed there is compiled, but not linked
         extra_compile_args=[*FLAGS, "-pthread", f"-isystem{pybind11.get_include()}"],
         extra_link_args=[*LINK_FLAGS, "-pthread"],
         optional=True,
