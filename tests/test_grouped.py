@@ -104,6 +104,34 @@ def test_many_groups_of_one_size_and_some_larger_ones(backend, form, n):
 
 
 @every_form
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "triton interpreted"])
+def test_groups_of_many_sizes_in_turn(backend, form):
+    """Each is done with others of its size from all over the batch, and what is left with larger ones: each gets what
+    it gets among others of its size alone."""
+    ops = BACKENDS[backend]
+    generator = torch.Generator().manual_seed(4)
+    lengths = torch.cat([torch.randint(1, 21, (600,), generator=generator), torch.tensor([40, 90, 100, 700])])
+    lengths = lengths[torch.randperm(len(lengths), generator=generator)]
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    x, grad = torch.randn(2, int(offsets[-1]), generator=generator)
+    x[torch.rand(len(x), generator=generator) < 0.002] = torch.inf
+    x[torch.rand(len(x), generator=generator) < 0.01] = torch.nan
+    k = torch.tensor(3)
+    if form == "max_at_k":
+        y = ops.max_at_k(x, offsets, k)
+    else:
+        y, gx = ops.transform(x, offsets, k, baseline=form), ops.transform_backward(grad, x, offsets, k, baseline=form)
+    for size in lengths.unique().tolist():
+        groups = (lengths == size).nonzero().squeeze(1)
+        at = offsets[groups, None] + torch.arange(size)
+        if form == "max_at_k":
+            assert identical(y[groups], ops.max_at_k(x[at], k.expand(len(at))))
+        else:
+            assert identical(y[at], ops.transform(x[at], k.expand(len(at)), baseline=form))
+            assert identical(gx[at], ops.transform_backward(grad[at], x[at], k.expand(len(at)), baseline=form))
+
+
+@every_form
 @every_backend
 def test_one_k_for_groups_of_many_sizes(backend, form):
     """Smaller than k, and larger."""

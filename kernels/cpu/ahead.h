@@ -8,10 +8,11 @@
 namespace pkpo::cpu {
 namespace {
 
-// An address that is nobody's does no harm. Inlined always: a function that asks, and does nothing else, has no effect
-// that GCC knows of, so that it leaves out the calls.
-inline __attribute__((always_inline)) void ask_for(uintptr_t address) {
+// An address that is nobody's does no harm. The empty statement is an effect: a function that asks, and does nothing
+// else, has none that GCC knows of, so that it leaves out the calls.
+inline void ask_for(uintptr_t address) {
   __builtin_prefetch(reinterpret_cast<const void*>(address));
+  asm volatile("" : : "r"(address));
 }
 
 // Rows that are needed when those of a block are done: asked for bit by bit, a column's worth with every column of the
@@ -28,7 +29,7 @@ class NextBlock {
     rows_[count_++] = {reinterpret_cast<uintptr_t>(begin), sizeof(T) * static_cast<uintptr_t>(lanes)};
   }
 
-  inline __attribute__((always_inline)) void ask(int64_t column) const {
+  void ask(int64_t column) const {
     for (const Rows& rows : rows_) ask_for(rows.begin + rows.bytes * static_cast<uintptr_t>(column));
   }
 
@@ -42,7 +43,7 @@ class NextBlock {
 
 // The same for rows of few samples, all at once: what lies a page behind these.
 template <class T>
-inline __attribute__((always_inline)) void ask_for_page_behind(const T* from, int64_t count) {
+void ask_for_page_behind(const T* from, int64_t count) {
   constexpr uintptr_t kPage = 4096, kLine = 64;
   const uintptr_t begin = reinterpret_cast<uintptr_t>(from) + kPage;
   for (uintptr_t i = 0; i < sizeof(T) * static_cast<uintptr_t>(count); i += kLine) ask_for(begin + i);

@@ -64,6 +64,13 @@ void store(const Value* from, int64_t count, Out* to, int64_t stride) {
   }
 }
 
+// Groups of a class go together: of one size up to 64 samples, then of 65 to 72, 73 to 80, ..., 129 to 144, ...
+constexpr int class_of(int64_t size) {
+  if (size <= 64) return static_cast<int>(size - 1);
+  const int octave = std::bit_width(static_cast<uint64_t>(size - 1)) - 7;
+  return 64 + 8 * octave + static_cast<int>((size - 1) >> (octave + 3) & 7);
+}
+
 // The groups [first, last) of a batch. Each operation says what it does with a block; the rest is common.
 template <class In>
 class Batch {
@@ -129,6 +136,7 @@ class Batch {
 
   // ks: a list for every group, `count` long, or none where each has its own k.
   void max_at_k(const int64_t* ks, int64_t count) {
+    out_per_group_ = true;
     for (int64_t g = first_; groups_.offsets.data && g < last_; ++g) {
       if (groups_.size(g) > 0) continue;
       Out* out = out_.at<Out>(g, g * count);
@@ -155,6 +163,7 @@ class Batch {
 
  private:
   static constexpr bool kSame = std::is_same_v<In, Value>;
+  static constexpr int kClasses = class_of(ColumnSort<Value>::kLargest) + 1;
   static constexpr int kCounted = 16;  // from so many samples on two values are counted faster than sorted
   static constexpr int kPatience = 4;  // after so many blocks in a row with odd rewards, stop looking for others
   static constexpr bool kCompensated = std::is_same_v<In, double>;  // integers come out as float32
@@ -265,38 +274,56 @@ class Batch {
       }
       return;
     }
-    // Groups of similar size go together: of 1 to 4 samples, 5 to 8, 9 to 16, ...
-    const auto class_of = [](int64_t size) {
-      return std::max(static_cast<int>(std::bit_width(static_cast<uint64_t>(size - 1))) - 2, 0);
-    };
-    constexpr int kClasses = std::bit_width(static_cast<unsigned>(ColumnSort<Value>::kLargest - 1)) - 1;
-    Lot lots[kClasses + 1];
     const auto run = [&](Lot& lot) {
-      if (lot.count > 0) {
-        const int count = lot.count;
-        while (lot.count < kLanes) lot.add(lot.g[0], lot.begin[0], lot.size[0], lot.k[0]);
-        lot.count = count;
-        body(lot, better_alone(lot));
-      }
+      const int count = lot.count;
+      while (lot.count < kLanes) lot.add(lot.g[0], lot.begin[0], lot.size[0], lot.k[0]);
+      lot.count = count;
+      body(lot, better_alone(lot));
       lot.count = 0;
       lot.largest = lot.last_begin = 0;
     };
+    const auto add = [&](int64_t g, Lot& lot) { lot.add(g, groups_.begin(g), groups_.size(g), groups_.k[g]); };
+    Lot lot;
+    int count[kClasses] = {};
+    int64_t waiting[kClasses][kLanes];
     for (int64_t g = first; g < last; ++g) {
       const int64_t begin = groups_.begin(g), size = groups_.size(g);
       if (size == 0) continue;
-      Lot& lot = lots[size > ColumnSort<Value>::kLargest ? kClasses : class_of(size)];
-      lot.add(g, begin, size, groups_.k[g]);
-      if (lot.count == kLanes || size > ColumnSort<Value>::kLargest) run(lot);
-    }
-    // What is left of each class goes with the next one, where both fit into one block.
-    for (int c = 0; c < kClasses; ++c) {
-      Lot &lot = lots[c], &next = lots[c + 1];
-      if (c + 1 < kClasses && next.count > 0 && lot.count + next.count <= kLanes) {
-        for (int l = 0; l < lot.count; ++l) next.add(lot.g[l], lot.begin[l], lot.size[l], lot.k[l]);
-        lot.count = 0;
+      if (size > ColumnSort<Value>::kLargest) {
+        lot.add(g, begin, size, groups_.k[g]);
+        run(lot);
+        continue;
       }
+      ask_for_rows(begin, size);
+      const int c = class_of(size);
+      waiting[c][count[c]++] = g;
+      if (count[c] < kLanes) continue;
+      for (int64_t its : waiting[c]) add(its, lot);
       run(lot);
+      count[c] = 0;
     }
+    // What is left goes together from the largest on, where a block is not for so few large ones that they are better
+    // done alone.
+    for (int c = kClasses; c-- > 0;) {
+      for (int i = 0; i < count[c]; ++i) {
+        const int64_t g = waiting[c][i];
+        if (lot.count == kLanes || (lot.count > 0 && 2 * groups_.size(g) < lot.largest && better_alone(lot))) run(lot);
+        add(g, lot);
+      }
+    }
+    if (lot.count > 0) run(lot);
+  }
+
+  // Those of a small group, which waits for others of its class.
+  void ask_for_rows(int64_t begin, int64_t size) const {
+    if (size > 256) return;
+    const auto ask = [&]<class T>(const Array& array) {
+      if (array.leading != 0 || array.stride != 1) return;
+      ask_for_page_behind(static_cast<const T*>(array.data) + begin, size);
+    };
+    ask.template operator()<In>(rewards_);
+    if (!out_per_group_) ask.template operator()<Out>(out_);
+    if (grad_ && !grad_per_group_) ask.template operator()<In>(*grad_);
   }
 
   // A block costs the same however few of its lanes are used: about as much as 2 groups of 128 float32 done alone, 5 of
@@ -412,7 +439,7 @@ class Batch {
   const int64_t first_, last_;
   const bool same_size_;
   const Array* grad_ = nullptr;
-  bool grad_per_group_ = false;
+  bool grad_per_group_ = false, out_per_group_ = false;
   CoefficientCache& cache_ = CoefficientCache::of_this_thread();
   Columns<Value> columns_;
   TwoValues<Value> two_values_;

@@ -51,12 +51,15 @@ struct Table {
   Coefficients view;
   std::vector<double> memory;
 
+  static size_t bytes_of(int64_t n, int64_t k, Form form) {
+    const int64_t vectors = form == Form::loo || (form == Form::loo_1 && k == 1) ? 3 : form == Form::max_at_k ? 2 : 1;
+    return sizeof(double) * static_cast<size_t>(vectors * n + 1);
+  }
+  size_t bytes() const { return sizeof(double) * memory.capacity(); }
+
   void set(int64_t new_n, int64_t new_k, Form new_form) {
     n = 0;  // no table, should memory run out
-    const int64_t vectors = new_form == Form::loo || (new_form == Form::loo_1 && new_k == 1) ? 3
-                            : new_form == Form::max_at_k                                     ? 2
-                                                                                             : 1;
-    memory.resize(static_cast<size_t>(vectors * new_n + 1));
+    memory.resize(bytes_of(new_n, new_k, new_form) / sizeof(double));
     double *w = memory.data() + 1, *second = w + new_n, *third = second + new_n;
     set_weights(new_n, new_k, w);
     const double N = static_cast<double>(new_n), K = static_cast<double>(new_k);
@@ -101,13 +104,16 @@ struct Table {
   }
 };
 
-constexpr int64_t kLargestCached = 256, kLargestKept = int64_t{1} << 16;
+constexpr int64_t kLargestCached = 8192, kLargestKept = int64_t{1} << 16;
+constexpr int kPlaceBits = 9;
+constexpr size_t kMostBytes = size_t{4} << 20;  // of the cached
 
 }  // namespace
 
 struct CoefficientCache::Tables {
-  std::array<Table, 128> small;  // a shape has one place
+  std::array<Table, size_t{1} << kPlaceBits> small;  // a shape has one place
   Table large;
+  size_t bytes = 0;  // of the small ones
 };
 
 CoefficientCache::CoefficientCache() : tables_(new Tables) {}
@@ -121,9 +127,17 @@ CoefficientCache& CoefficientCache::of_this_thread() {
 void CoefficientCache::find(int64_t n, int64_t k, Form form) {
   const uint64_t hash = (static_cast<uint64_t>(n) * 0x9e3779b97f4a7c15u) ^
                         (static_cast<uint64_t>(k) * 0xff51afd7ed558ccdu) ^ (static_cast<uint64_t>(form) << 60);
-  Table& table = n <= kLargestCached ? tables_->small[hash >> 57] : tables_->large;
+  Table& table = n <= kLargestCached ? tables_->small[hash >> (64 - kPlaceBits)] : tables_->large;
   n_ = 0;  // no table, should memory run out
-  if (table.n != n || table.k != k || table.form != form) table.set(n, k, form);
+  if (table.n != n || table.k != k || table.form != form) {
+    if (n <= kLargestCached && tables_->bytes + Table::bytes_of(n, k, form) > kMostBytes) {
+      for (Table& each : tables_->small) each = {};
+      tables_->bytes = 0;
+    }
+    const size_t before = table.bytes();
+    table.set(n, k, form);
+    if (n <= kLargestCached) tables_->bytes += table.bytes() - before;
+  }
   n_ = n;
   k_ = k;
   form_ = form;

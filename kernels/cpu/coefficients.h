@@ -42,7 +42,7 @@ struct Coefficients {
   double w(int64_t q) const { return w_[q]; }
 };
 
-// A thread's tables: the last 128 shapes of up to 256 samples, more or less, and the last one beyond.
+// A thread's tables: the last 512 shapes of up to 8,192 samples, more or less, in up to 4 MiB, and the last one beyond.
 class CoefficientCache {
  public:
   // n >= 1, 1 <= k <= n, for loo k <= n - 1. Valid until the next call.

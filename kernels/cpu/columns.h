@@ -211,6 +211,7 @@ class Columns {
     const int64_t size = block.largest;
     network_.set(network_size(size));
     load_rows(block, block.rewards, rewards_);
+    if (!block.same_size) mark_absent_behind(block);
     std::fill(rewards_ + size * kLanes, rewards_ + network_.columns() * kLanes, std::numeric_limits<Value>::infinity());
     some_absent_ = false;
     left_out_ = 0;
@@ -222,11 +223,21 @@ class Columns {
     choose_k(block, form);
   }
 
-  // Rows to columns. Where rows differ in length, or more would be read than there is, by way of copies with NaN behind
-  // their ends.
+  // What was read behind the ends of shorter rows is no sample.
+  void mark_absent_behind(const Block<Value>& block) {
+    V sizes;
+    for (int l = 0; l < kLanes; ++l) reinterpret_cast<Value*>(&sizes)[l] = static_cast<Value>(block.size[l]);
+    const V absent = L::all(std::numeric_limits<Value>::quiet_NaN());
+    for (int64_t q = *std::min_element(block.size, block.size + kLanes); q < block.largest; ++q) {
+      Value* at = rewards_ + q * kLanes;
+      L::store(at, L::select(L::less(L::all(static_cast<Value>(q)), sizes), L::load(at), absent));
+    }
+  }
+
+  // Rows to columns, all read as far as the longest goes; where that is more than there is, by way of copies.
   void load_rows(const Block<Value>& block, const Value* const* rows, Value* columns) {
     const int64_t read = std::max<int64_t>(block.largest, square_size<Value>(block.largest));
-    if (block.same_size && (read == block.largest || block.readable >= read)) {
+    if ((block.same_size && read == block.largest) || block.readable >= read) {
       return rows_to_columns(rows, block.largest, columns);
     }
     Scratch scratch;
@@ -291,24 +302,29 @@ class Columns {
       const Coefficients c = cache_.get(present_[0], k_[0], form);
       return body(c, present_[0]);
     }
+    // The tables of all lanes as rows, zeros behind their ranks, and from rows to columns.
+    constexpr int kWidth = Lanes<double>::count;
     Scratch scratch;
     LaneCoefficients<D> c;
-    const int64_t n = block.largest;
+    const int64_t n = block.largest, length = (n + kWidth - 1) / kWidth * kWidth;
     fill(c.top_, 0);
-    double *up = nullptr, *down = nullptr, *w = nullptr;
-    const auto zeros = [&] {
-      double* all = scratch.take<double>(n * kLanes);
-      std::fill(all, all + n * kLanes, 0.0);
-      return all;
+    struct Tables {
+      double* rows = nullptr;
+      const D*& columns;
+    };
+    Tables up{nullptr, c.up_}, down{nullptr, c.down_}, w{nullptr, c.w_};
+    const auto take = [&](Tables& tables) {
+      tables.rows = scratch.take<double>(kLanes * length);
+      std::fill(tables.rows, tables.rows + kLanes * length, 0.0);
     };
     for (int l = 0; l < block.count; ++l) {
       if (k_of(l) < 1) continue;
       const int64_t ranks = present_of(l);
       const Coefficients& table = cache_.get(ranks, k_of(l), form);
-      const auto copy = [&](double*& to, const double* from, int64_t first) {
+      const auto copy = [&](Tables& to, const double* from, int64_t first) {
         if (!from) return;
-        if (!to) to = zeros();
-        for (int64_t q = first; q < ranks; ++q) to[q * kLanes + l] = from[q];
+        if (!to.rows) take(to);
+        std::copy(from + first, from + ranks, to.rows + l * length + first);
       };
       copy(up, table.up_, 1);
       copy(down, table.down_, 1);
@@ -316,10 +332,16 @@ class Columns {
       reinterpret_cast<double*>(&c.top_)[l] = table.top();
       c.has_top_ |= table.has_top();
     }
-    if (form == Form::max_at_k && !down) down = w = zeros();  // no sample in any lane
-    c.up_ = reinterpret_cast<const D*>(up);
-    c.down_ = reinterpret_cast<const D*>(down);
-    c.w_ = reinterpret_cast<const D*>(w);
+    if (form == Form::max_at_k && !down.rows) {  // no sample in any lane
+      take(down);
+      take(w);
+    }
+    for (Tables* tables : {&up, &down, &w}) {
+      if (!tables->rows) continue;
+      double* columns = scratch.take<double>(kLanes * length);
+      tables_to_columns<kLanes>(tables->rows, length, columns);
+      tables->columns = reinterpret_cast<const D*>(columns);
+    }
     uniform_ = false;
     body(c, n);
   }
@@ -366,12 +388,9 @@ class Columns {
     if (block.same_size && left_out_ == 0) {
       return columns_to_rows(columns, block.largest, block.out, block.count, block.adjacent);
     }
+    columns_to_rows(columns, block.largest, block.out, block.size, block.count);
     for (int l = 0; l < block.count; ++l) {
-      if (left_out_ >> l & 1) {
-        alone(l);
-      } else {
-        for (int64_t q = 0; q < block.size[l]; ++q) block.out[l][q] = columns[q * kLanes + l];
-      }
+      if (left_out_ >> l & 1) alone(l);
     }
   }
 

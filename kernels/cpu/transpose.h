@@ -1,6 +1,7 @@
 // Rows of samples to columns and back: column q holds sample q of every group of a block.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -104,6 +105,20 @@ void square_to_columns(const Value* const* rows, int64_t begin, Value* columns) 
   for (int i = 0; i < size; ++i) Lanes<Value>::store(columns + i * lanes, v[i]);
 }
 
+// The first m of `size` elements, as two pieces that may overlap.
+template <int size, class Value>
+inline __attribute__((always_inline)) void copy_first(const Value* from, int64_t m, Value* to) {
+  constexpr int half = size / 2;
+  if constexpr (size == 1) {
+    if (m > 0) *to = *from;
+  } else if (m < half) {
+    copy_first<half>(from, m, to);
+  } else {
+    std::memcpy(to, from, half * sizeof(Value));
+    std::memcpy(to + m - half, from + m - half, half * sizeof(Value));
+  }
+}
+
 // Columns to the rows [0, whole), `size` samples each, and to the rows [whole, count), n samples each.
 template <class Value, int size>
 void columns_to_square(const Value* columns, int64_t begin, int64_t n, Value* const* rows, int64_t whole,
@@ -123,9 +138,23 @@ void columns_to_square(const Value* columns, int64_t begin, int64_t n, Value* co
       if (l < whole) {
         std::memcpy(rows[l] + begin, piece, size * sizeof(Value));
       } else if (l < count) {
-        for (int64_t q = 0; q < n; ++q) rows[l][q] = piece[q];
+        copy_first<size>(piece, n, rows[l]);
       }
     }
+  }
+}
+
+// Columns to as much as there is of rows of the given sizes.
+template <class Value, int size>
+void columns_to_square(const Value* columns, int64_t begin, const int64_t* sizes, Value* const* rows, int64_t count) {
+  constexpr int lanes = Lanes<Value>::count;
+  typename Lanes<Value>::Vector v[size];
+  for (int i = 0; i < size; ++i) v[i] = Lanes<Value>::load(columns + i * lanes);
+  transpose_squares<Value, size>(v);
+  for (int64_t l = 0; l < count; ++l) {
+    const Value* piece = reinterpret_cast<const Value*>(&v[l % size]) + l / size * size;
+    const int64_t m = std::min<int64_t>(sizes[l] - begin, size);
+    if (m > 0) copy_first<size>(piece, m, rows[l] + begin);
   }
 }
 
@@ -161,6 +190,28 @@ void columns_to_rows(const Value* columns, int64_t n, Value* const* rows, int64_
     const int64_t whole = n >= size ? count : adjacent ? count - (size - 1) / n : 0;
     columns_to_square<Value, size>(columns + begin * Lanes<Value>::count, begin, n, rows, whole, count);
   });
+}
+
+// The same for rows of different sizes, at most n.
+template <class Value>
+void columns_to_rows(const Value* columns, int64_t n, Value* const* rows, const int64_t* sizes, int64_t count) {
+  for_each_square<Value>(n, [=]<int size>(int64_t begin) {
+    columns_to_square<Value, size>(columns + begin * Lanes<Value>::count, begin, sizes, rows, count);
+  });
+}
+
+// `lanes` rows of `length` float64, a multiple of a register's width, to columns.
+template <int lanes>
+void tables_to_columns(const double* rows, int64_t length, double* columns) {
+  enum : int { size = Lanes<double>::count };
+  for (int l = 0; l < lanes; l += size) {
+    for (int64_t begin = 0; begin < length; begin += size) {
+      Lanes<double>::Vector v[size];
+      for (int i = 0; i < size; ++i) v[i] = Lanes<double>::load(rows + (l + i) * length + begin);
+      transpose_squares<double, size>(v);
+      for (int i = 0; i < size; ++i) Lanes<double>::store(columns + (begin + i) * lanes + l, v[i]);
+    }
+  }
 }
 
 }  // namespace
