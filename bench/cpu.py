@@ -2,9 +2,10 @@
 cpu.md and cpu.png.
 
 Peers: torch's own ops (sort, gather, cumsum, scatter), eager and compiled; ``np.sort`` of the array alone; a copy of it.
-Rewards are standard normal unless said otherwise, k = 4, baseline loo-1. A batch has 4,096 groups, fewer where that would be
-more than 2^22 samples. Each instruction set that the machine has is measured in a process of its own, in which NumPy is held
-to the same one.
+Rewards are standard normal unless said otherwise, k = 4, baseline loo-1. A batch has 4,096 groups, fewer where that would
+be more than 2^22 samples; "ragged" are as many samples in groups of n/2 to 3n/2. Each instruction set that the machine has is
+measured in a process of its own, in which NumPy is held to the same one; batches of other sizes in another one, in which
+glibc keeps the memory of results, so that pages are not new.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from pkpo_kernels import _backends
 SIZES = (8, 16, 32, 64, 256, 1024, 4096, 10_000, 100_000, 1_000_000)
 NEIGHBOURS = sorted({*range(2, 131), *(2**e + d for e in range(7, 14) for d in (-1, 0, 1))})
 K = 4
+BATCHES = [2**e for e in range(10, 27, 2)]  # samples
 # What NumPy must do without, to be held to an instruction set: the newest's extensions by the names of NumPy 2.4.
 WITHOUT = {"avx2": "X86_V4 AVX512_ICL AVX512_SPR", "plain": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"}
 
@@ -40,6 +42,14 @@ def measure(candidates, quick):
     return {name: {"median": t.median, "low": t.low, "high": t.high} for name, t in timings.items()}
 
 
+def lengths(n, groups):
+    """Any from n/2 to 3n/2, n on average."""
+    generator = torch.Generator().manual_seed(n)
+    half = torch.randint(n // 2, n + n // 2 + 1, (groups // 2,), generator=generator)
+    all_of_them = torch.cat([half, 2 * n - half, torch.full((groups % 2,), n)])
+    return all_of_them[torch.randperm(groups, generator=generator)]
+
+
 def forward(n, quick):
     """The op, what it may be compared with, and its other element types and forms."""
     x = rewards(n)
@@ -47,6 +57,7 @@ def forward(n, quick):
     binary, half, wide = (rewards(n, dtype) for dtype in (torch.bool, torch.bfloat16, torch.float64))
     zeros_and_ones, tenth = (x > 0).float(), torch.where(torch.rand(x.shape) < 0.1, torch.nan, x)
     values, offsets, k = x.flatten(), torch.arange(0, x.numel() + 1, n), torch.tensor(K)
+    ragged = torch.nn.functional.pad(lengths(n, len(x)).cumsum(0), (1, 0))
     transform = torch.ops.pkpo.transform
     candidates = {
         "op": lambda: transform(x, K),
@@ -58,6 +69,7 @@ def forward(n, quick):
         "bfloat16": lambda: transform(half, K),
         "float64": lambda: transform(wide, K),
         "grouped": lambda: transform(values, offsets, k),
+        "ragged": lambda: transform(values, ragged, k),
         "a tenth NaN": lambda: transform(tenth, K),
         "backward": lambda: torch.ops.pkpo._transform_backward(x, x, K),
     }
@@ -93,8 +105,17 @@ def sweep():
     return {str(n): timing.median / batches[n].numel() * 1e9 for n, timing in timings.items()}
 
 
+def batches():
+    """Nanoseconds a sample of groups of 64 in batches of 2^10 to 2^26 samples."""
+    torch.set_num_threads(1)
+    values = torch.randn(max(BATCHES), generator=torch.Generator().manual_seed(0)).view(-1, 64)
+    candidates = {n: (lambda x=values[: n // 64]: torch.ops.pkpo.transform(x, K)) for n in BATCHES}
+    timings = side_by_side(candidates, rounds=7, seconds_a_round=0.02)
+    return {str(n): timing.median / n * 1e9 for n, timing in timings.items()}
+
+
 def measure_here(quick):
-    """All measurements on the instruction set in use."""
+    """All measurements on the instruction set in use, but those of batches()."""
     torch.set_num_threads(1)
     isa = _backends.cpu_isa_in_use()
     sizes = {
@@ -104,10 +125,18 @@ def measure_here(quick):
     return {"sizes": sizes} if quick else {"sizes": sizes, "sweep": sweep()}
 
 
-def measure_in_process(isa, quick):
-    environment = os.environ | {"PKPO_CPU_ISA": isa, "NPY_DISABLE_CPU_FEATURES": WITHOUT.get(isa, "")}
-    command = [sys.executable, "-m", "bench.cpu", "--here", *(["--quick"] if quick else [])]
-    return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
+def measure_in_processes(isa, quick):
+    def run(what, **environment):
+        environment |= os.environ | {"PKPO_CPU_ISA": isa, "NPY_DISABLE_CPU_FEATURES": WITHOUT.get(isa, "")}
+        command = [sys.executable, "-m", "bench.cpu", what, *(["--quick"] if quick else [])]
+        done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+        return json.loads(done.stdout)
+
+    results = run("--here")
+    if not quick:
+        keep = str(2**31)
+        results["batches"] = run("--batches", MALLOC_MMAP_THRESHOLD_=keep, MALLOC_TRIM_THRESHOLD_=keep)
+    return results
 
 
 def ratios(n, row):
@@ -124,6 +153,7 @@ def ratios(n, row):
         "bf16": t["bfloat16"] / t["op"],
         "float64": t["float64"] / t["op"],
         "grouped": t["grouped"] / t["op"],
+        "ragged": t["ragged"] / t["op"],
         "10% NaN": t["a tenth NaN"] / t["op"],
         "backward": t["backward"] / t["op"],
         "2 threads": row["threads"]["1"]["median"] / row["threads"]["2"]["median"],
@@ -144,7 +174,16 @@ def table(isa, results):
         lines.append(
             f"\nlargest step of the time a sample from one n of the sweep to the next: {steps[worst]:.2f} x, at n = {worst}"
         )
+    if "batches" in results:
+        lines.append(words_of_batches(results["batches"]))
     return "\n".join(lines)
+
+
+def words_of_batches(batches):
+    """For the end of a table."""
+    found = ", ".join(f"{time:.3g}" for time in batches.values())
+    exponents = [int(n).bit_length() - 1 for n in batches]
+    return f"n = 64 in batches of 2^{exponents[0]}, 2^{exponents[1]}, ..., 2^{exponents[-1]} samples: {found} ns a sample."
 
 
 def markdown(machine, isas):
@@ -155,7 +194,7 @@ def markdown(machine, isas):
         "/torch": "time over torch's ops",
         "/np.sort": "time over `np.sort` alone",
         "bool/copy": "bool: time over a copy",
-        "grouped": "grouped over dense",
+        "ragged": "lengths n/2 to 3n/2 over dense",
         "backward": "backward over forward",
     }
     words = (
@@ -166,7 +205,7 @@ def markdown(machine, isas):
     for n, row in of_isa["sizes"].items():
         found = ratios(n, row)
         lines.append(f"| {int(n):,} | " + " | ".join(f"{found[column]:.3g}" for column in columns) + " |")
-    return words, lines
+    return words, [*lines, "", words_of_batches(of_isa["batches"])]
 
 
 def picture(machine, isas, path):
@@ -207,14 +246,15 @@ def main():
     parser = report.options(__doc__, "fewer rounds, no compiled peer")
     parser.add_argument("--isa", help="one instruction set only, and nothing is written")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--batches", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.here:
-        print(json.dumps(measure_here(arguments.quick)))
+    if arguments.here or arguments.batches:
+        print(json.dumps(measure_here(arguments.quick) if arguments.here else batches()))
         return
     isas = [arguments.isa] if arguments.isa else _backends.available_cpu_isas()
     results = {"machine": described("numpy"), "isas": {}}
     for isa in isas:
-        results["isas"][isa] = measure_in_process(isa, arguments.quick)
+        results["isas"][isa] = measure_in_processes(isa, arguments.quick)
         print(table(isa, results["isas"][isa]) + "\n")
     if not arguments.quick and not arguments.isa:
         machine = results.pop("machine")
