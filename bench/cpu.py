@@ -183,7 +183,9 @@ def words_of_batches(batches):
     """For the end of a table."""
     found = ", ".join(f"{time:.3g}" for time in batches.values())
     exponents = [int(n).bit_length() - 1 for n in batches]
-    return f"n = 64 in batches of 2^{exponents[0]}, 2^{exponents[1]}, ..., 2^{exponents[-1]} samples: {found} ns a sample."
+    return (
+        f"n = 64 in batches of 2^{exponents[0]}, 2^{exponents[1]}, ..., 2^{exponents[-1]} samples: {found} ns a sample."
+    )
 
 
 def markdown(machine, isas):
