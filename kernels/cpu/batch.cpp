@@ -282,36 +282,33 @@ class Batch {
       lot.count = 0;
       lot.largest = lot.last_begin = 0;
     };
-    const auto add = [&](int64_t g, Lot& lot) { lot.add(g, groups_.begin(g), groups_.size(g), groups_.k[g]); };
-    Lot lot;
-    int count[kClasses] = {};
-    int64_t waiting[kClasses][kLanes];
-    for (int64_t g = first; g < last; ++g) {
-      const int64_t begin = groups_.begin(g), size = groups_.size(g);
-      if (size == 0) continue;
-      if (size > ColumnSort<Value>::kLargest) {
+    Lot lots[kClasses], rest;
+    groups_.offsets.with_type([&](auto at) {
+      int64_t end = at(first);
+      for (int64_t g = first; g < last; ++g) {
+        const int64_t begin = end, size = at(g + 1) - begin;
+        end += size;
+        if (size == 0) continue;
+        const bool is_large = size > ColumnSort<Value>::kLargest;
+        Lot& lot = is_large ? rest : lots[class_of(size)];
         lot.add(g, begin, size, groups_.k[g]);
-        run(lot);
-        continue;
+        if (is_large || lot.count == kLanes) {
+          run(lot);
+        } else {
+          ask_for_rows(begin, size);
+        }
       }
-      ask_for_rows(begin, size);
-      const int c = class_of(size);
-      waiting[c][count[c]++] = g;
-      if (count[c] < kLanes) continue;
-      for (int64_t its : waiting[c]) add(its, lot);
-      run(lot);
-      count[c] = 0;
-    }
+    });
     // What is left goes together from the largest on, where a block is not for so few large ones that they are better
     // done alone.
     for (int c = kClasses; c-- > 0;) {
-      for (int i = 0; i < count[c]; ++i) {
-        const int64_t g = waiting[c][i];
-        if (lot.count == kLanes || (lot.count > 0 && 2 * groups_.size(g) < lot.largest && better_alone(lot))) run(lot);
-        add(g, lot);
+      const Lot& lot = lots[c];
+      for (int i = 0; i < lot.count; ++i) {
+        if (rest.count == kLanes || (rest.count > 0 && 2 * lot.size[i] < rest.largest && better_alone(rest))) run(rest);
+        rest.add(lot.g[i], lot.begin[i], lot.size[i], lot.k[i]);
       }
     }
-    if (lot.count > 0) run(lot);
+    if (rest.count > 0) run(rest);
   }
 
   // Those of a small group, which waits for others of its class.
