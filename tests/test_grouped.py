@@ -258,6 +258,26 @@ def test_lengths_far_apart(backend):
     assert (y[:7] == 0).all() and (y[100_007:] == 0).all()
 
 
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name.startswith("cpu")])
+def test_more_coefficients_than_a_thread_keeps(backend):
+    """Those of 600 k of 600 samples take more than the 4 MiB that it has for them: some are formed again."""
+    n = 600
+    x = torch.randint(-8, 9, (n,), generator=torch.Generator().manual_seed(0)).double()
+    values = [int(value) for value in x.sort().values]
+    expected = []
+    for k in range(1, n + 1):
+        draws, subsets, total = 0, 1, 0
+        for q in range(k - 1, n):  # subsets: C(q, k - 1)
+            draws += subsets
+            total += values[q] * subsets
+            subsets = subsets * (q + 1) // (q + 2 - k)
+        expected.append(Fraction(total, draws))
+    for ks in (range(1, n + 1), range(n, 0, -7), range(1, n + 1, 5)):
+        y = BACKENDS[backend].max_at_k(x, list(ks))
+        error = relative_error_of(y, [expected[k - 1] for k in ks], scale=Fraction(8))
+        assert error <= BOUND[torch.float64]
+
+
 @every_backend
 def test_several_k_at_once(backend):
     """Bit for bit what each k gives alone; clamped in short groups."""
