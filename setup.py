@@ -40,6 +40,7 @@ KERNELS = [f"kernels/cpu/{name}.cpp" for name in ("isa", "group", "coefficients"
 # Compiled once for each instruction set; which one runs is decided where it runs (kernels/cpu/isa.cpp). From the plainest on:
 # of a function of the standard library that several of them carry, the linker keeps the first.
 BATCH_KERNEL = "kernels/cpu/batch.cpp"
+KERNEL_SOURCES = [*HEADERS, *KERNELS, BATCH_KERNEL]  # where one changes, the libraries must be linked anew
 # Masks of neighbouring exchanges are stored as they come: put together in vectors first, they take longer. Functions begin
 # at a cache line: the same instructions 32 bytes later have taken twice as long (Zen 5).
 BATCH_FLAGS = ["-fno-tree-slp-vectorize", "-falign-functions=64"]
@@ -61,7 +62,7 @@ def torch_library():
         "pkpo_kernels._cpu",
         ["csrc/cpu.cpp"],
         include_dirs=["kernels"],
-        depends=[*HEADERS, *KERNELS, BATCH_KERNEL],  # else what changed there is compiled, but not linked
+        depends=KERNEL_SOURCES,
         define_macros=[("TORCH_TARGET_VERSION", "0x020a000000000000")],
         extra_compile_args=FLAGS + [f"-isystem{path}" for path in include_paths()],
         library_dirs=[str(Path(torch.__file__).parent / "lib")],
@@ -147,7 +148,7 @@ def numpy_module():
         "pkpo_kernels._numpy",
         ["csrc/numpy.cpp"],
         include_dirs=["kernels"],
-        depends=[*HEADERS, *KERNELS, BATCH_KERNEL],  # else what changed there is compiled, but not linked
+        depends=KERNEL_SOURCES,
         extra_compile_args=[*FLAGS, "-pthread", f"-isystem{pybind11.get_include()}"],
         extra_link_args=[*LINK_FLAGS, "-pthread"],
         optional=True,

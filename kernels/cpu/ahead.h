@@ -1,6 +1,5 @@
 // Memory asked for before it is needed. A block of groups is worked on for so long that the processor's own prefetchers
-// lose track of the rows, and they stop at the end of a page. Of a batch that the cache does not hold, up to half of
-// the time was spent waiting.
+// lose track of the rows, and they stop at the end of a page; a batch that the cache does not hold would be waited for.
 #pragma once
 
 #include <cstdint>

@@ -213,8 +213,8 @@ class Batch {
   bool has_small_rows() const {
     if (!same_size_ || groups_.k.stride != 0 || last_ - first_ < kLanes) return false;
     const int64_t n = groups_.size(first_);
-    return SmallRows<Value>::kSmallest <= n && n <= SmallRows<Value>::kLargest && rewards_.leading == 0 &&
-           rewards_.stride == 1 && out_.leading == 0 && out_.stride == 1;
+    return SmallRows<Value>::kSmallest <= n && n <= SmallRows<Value>::kLargest && rewards_.is_in_order() &&
+           out_.is_in_order();
   }
 
   // Those from first_ on, as many as fill registers; gives the first that is not done.
@@ -311,16 +311,27 @@ class Batch {
     if (rest.count > 0) run(rest);
   }
 
-  // Those of a small group, which waits for others of its class.
+  // Calls body(elements) for the arrays with a value a sample whose elements lie in the order of the batch.
+  template <class Body>
+  void for_each_array_in_order(Body body) const {
+    if (rewards_.is_in_order()) body(static_cast<const In*>(rewards_.data));
+    if (!out_per_group_ && out_.is_in_order()) body(static_cast<const Out*>(out_.data));
+    if (grad_ && !grad_per_group_ && grad_->is_in_order()) body(static_cast<const In*>(grad_->data));
+  }
+
+  // The rows of a small group, which waits for others of its class.
   void ask_for_rows(int64_t begin, int64_t size) const {
     if (size > 256) return;
-    const auto ask = [&]<class T>(const Array& array) {
-      if (array.leading != 0 || array.stride != 1) return;
-      ask_for_page_behind(static_cast<const T*>(array.data) + begin, size);
-    };
-    ask.template operator()<In>(rewards_);
-    if (!out_per_group_) ask.template operator()<Out>(out_);
-    if (grad_ && !grad_per_group_) ask.template operator()<In>(*grad_);
+    for_each_array_in_order([&](const auto* elements) { ask_for_page_behind(elements + begin, size); });
+  }
+
+  // The rows behind those of a lot, where all lie one after another.
+  NextBlock behind(const Lot& lot) const {
+    NextBlock next;
+    if (!same_size_) return next;
+    const int64_t begin = lot.begin[0] + kLanes * lot.largest;
+    for_each_array_in_order([&](const auto* elements) { next.add(elements + begin, kLanes); });
+    return next;
   }
 
   // A block costs the same however few of its lanes are used: about as much as 2 groups of 128 float32 done alone, 5 of
@@ -373,7 +384,7 @@ class Batch {
     }
     Value* copies = scratch.take<Value>(lot.count * lot.largest + kLanes);
     // Rows that lie one after another are converted as one.
-    if (array.leading == 0 && array.stride == 1 && same_size_) {
+    if (array.is_in_order() && same_size_) {
       convert(array.at<const In>(lot.g[0], lot.begin[0]), 1, lot.count * lot.largest, copies);
     } else {
       for (int l = 0; l < lot.count; ++l) {
@@ -384,20 +395,6 @@ class Batch {
     return lot.largest + kLanes;
   }
 
-  // The rows behind those of a lot, where all lie one after another.
-  NextBlock behind(const Lot& lot) const {
-    NextBlock next;
-    const auto add = [&]<class T>(const Array& array) {
-      if (array.leading != 0 || array.stride != 1) return;
-      next.add(array.at<const T>(lot.g[0], lot.begin[0] + kLanes * lot.largest), kLanes);
-    };
-    if (!same_size_) return next;
-    add.template operator()<In>(rewards_);
-    add.template operator()<Out>(out_);
-    if (grad_ && !grad_per_group_) add.template operator()<In>(*grad_);
-    return next;
-  }
-
   // body(block, alone) with a result for every sample of the groups [first, last).
   template <class Body>
   void per_sample(int64_t first, int64_t last, Body body) {
@@ -405,7 +402,7 @@ class Batch {
       Scratch scratch;
       Block<Value> block = block_of(lot, scratch);
       block.next = behind(lot);
-      const bool one_after_another = out_.leading == 0 && out_.stride == 1 && same_size_;
+      const bool one_after_another = out_.is_in_order() && same_size_;
       if constexpr (kSame) {
         if (out_.stride == 1) {
           if (out_.leading == 0) {

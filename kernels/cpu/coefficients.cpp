@@ -127,16 +127,17 @@ CoefficientCache& CoefficientCache::of_this_thread() {
 void CoefficientCache::find(int64_t n, int64_t k, Form form) {
   const uint64_t hash = (static_cast<uint64_t>(n) * 0x9e3779b97f4a7c15u) ^
                         (static_cast<uint64_t>(k) * 0xff51afd7ed558ccdu) ^ (static_cast<uint64_t>(form) << 60);
-  Table& table = n <= kLargestCached ? tables_->small[hash >> (64 - kPlaceBits)] : tables_->large;
+  const bool is_small = n <= kLargestCached;
+  Table& table = is_small ? tables_->small[hash >> (64 - kPlaceBits)] : tables_->large;
   n_ = 0;  // no table, should memory run out
   if (table.n != n || table.k != k || table.form != form) {
-    if (n <= kLargestCached && tables_->bytes + Table::bytes_of(n, k, form) > kMostBytes) {
+    if (is_small && tables_->bytes + Table::bytes_of(n, k, form) > kMostBytes) {
       for (Table& each : tables_->small) each = {};
       tables_->bytes = 0;
     }
     const size_t before = table.bytes();
     table.set(n, k, form);
-    if (n <= kLargestCached) tables_->bytes += table.bytes() - before;
+    if (is_small) tables_->bytes += table.bytes() - before;
   }
   n_ = n;
   k_ = k;

@@ -308,23 +308,20 @@ class Columns {
     LaneCoefficients<D> c;
     const int64_t n = block.largest, length = (n + kWidth - 1) / kWidth * kWidth;
     fill(c.top_, 0);
-    struct Tables {
-      double* rows = nullptr;
-      const D*& columns;
-    };
-    Tables up{nullptr, c.up_}, down{nullptr, c.down_}, w{nullptr, c.w_};
-    const auto take = [&](Tables& tables) {
-      tables.rows = scratch.take<double>(kLanes * length);
-      std::fill(tables.rows, tables.rows + kLanes * length, 0.0);
+    double *up = nullptr, *down = nullptr, *w = nullptr;  // rows
+    const auto zeros = [&] {
+      double* rows = scratch.take<double>(kLanes * length);
+      std::fill(rows, rows + kLanes * length, 0.0);
+      return rows;
     };
     for (int l = 0; l < block.count; ++l) {
       if (k_of(l) < 1) continue;
       const int64_t ranks = present_of(l);
       const Coefficients& table = cache_.get(ranks, k_of(l), form);
-      const auto copy = [&](Tables& to, const double* from, int64_t first) {
+      const auto copy = [&](double*& rows, const double* from, int64_t first) {
         if (!from) return;
-        if (!to.rows) take(to);
-        std::copy(from + first, from + ranks, to.rows + l * length + first);
+        if (!rows) rows = zeros();
+        std::copy(from + first, from + ranks, rows + l * length + first);
       };
       copy(up, table.up_, 1);
       copy(down, table.down_, 1);
@@ -332,16 +329,16 @@ class Columns {
       reinterpret_cast<double*>(&c.top_)[l] = table.top();
       c.has_top_ |= table.has_top();
     }
-    if (form == Form::max_at_k && !down.rows) {  // no sample in any lane
-      take(down);
-      take(w);
-    }
-    for (Tables* tables : {&up, &down, &w}) {
-      if (!tables->rows) continue;
+    if (form == Form::max_at_k && !down) down = w = zeros();  // no sample in any lane
+    const auto in_columns = [&](const double* rows) -> const D* {
+      if (!rows) return nullptr;
       double* columns = scratch.take<double>(kLanes * length);
-      tables_to_columns<kLanes>(tables->rows, length, columns);
-      tables->columns = reinterpret_cast<const D*>(columns);
-    }
+      tables_to_columns<kLanes>(rows, length, columns);
+      return reinterpret_cast<const D*>(columns);
+    };
+    c.up_ = in_columns(up);
+    c.down_ = in_columns(down);
+    c.w_ = in_columns(w);
     uniform_ = false;
     body(c, n);
   }
@@ -385,10 +382,7 @@ class Columns {
   void store(const Block<Value>& block, Value* columns, Alone alone) {
     network_.revert(columns);
     if (some_absent_) zero_absent(columns, block.largest);
-    if (block.same_size && left_out_ == 0) {
-      return columns_to_rows(columns, block.largest, block.out, block.count, block.adjacent);
-    }
-    columns_to_rows(columns, block.largest, block.out, block.size, block.count);
+    columns_to_rows(columns, block.largest, block.out, block.size, block.count, block.same_size, block.adjacent);
     for (int l = 0; l < block.count; ++l) {
       if (left_out_ >> l & 1) alone(l);
     }

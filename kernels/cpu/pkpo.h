@@ -54,6 +54,9 @@ struct Array {
   const int64_t* sizes = nullptr;
   const int64_t* strides = nullptr;
 
+  // Do the elements lie one after another, in the order of the batch?
+  bool is_in_order() const { return leading == 0 && stride == 1; }
+
   // The element at `index` in the order of the batch, which belongs to group g and is the group's first.
   template <class T>
   T* at(int64_t g, int64_t index) const {

@@ -119,9 +119,10 @@ inline __attribute__((always_inline)) void copy_first(const Value* from, int64_t
   }
 }
 
-// Columns to the rows [0, whole), `size` samples each, and to the rows [whole, count), n samples each.
+// Columns to rows, from `begin` on: `size` samples of the rows [0, whole), as much as there is of the rows [whole,
+// count).
 template <class Value, int size>
-void columns_to_square(const Value* columns, int64_t begin, int64_t n, Value* const* rows, int64_t whole,
+void columns_to_square(const Value* columns, int64_t begin, const int64_t* sizes, Value* const* rows, int64_t whole,
                        int64_t count) {
   constexpr int lanes = Lanes<Value>::count;
   typename Lanes<Value>::Vector v[size];
@@ -137,24 +138,10 @@ void columns_to_square(const Value* columns, int64_t begin, int64_t n, Value* co
       const Value* piece = reinterpret_cast<const Value*>(&v[i]) + j * size;
       if (l < whole) {
         std::memcpy(rows[l] + begin, piece, size * sizeof(Value));
-      } else if (l < count) {
-        copy_first<size>(piece, n, rows[l]);
+      } else if (l < count && sizes[l] > begin) {
+        copy_first<size>(piece, std::min<int64_t>(sizes[l] - begin, size), rows[l] + begin);
       }
     }
-  }
-}
-
-// Columns to as much as there is of rows of the given sizes.
-template <class Value, int size>
-void columns_to_square(const Value* columns, int64_t begin, const int64_t* sizes, Value* const* rows, int64_t count) {
-  constexpr int lanes = Lanes<Value>::count;
-  typename Lanes<Value>::Vector v[size];
-  for (int i = 0; i < size; ++i) v[i] = Lanes<Value>::load(columns + i * lanes);
-  transpose_squares<Value, size>(v);
-  for (int64_t l = 0; l < count; ++l) {
-    const Value* piece = reinterpret_cast<const Value*>(&v[l % size]) + l / size * size;
-    const int64_t m = std::min<int64_t>(sizes[l] - begin, size);
-    if (m > 0) copy_first<size>(piece, m, rows[l] + begin);
   }
 }
 
@@ -181,22 +168,15 @@ void rows_to_columns(const Value* const* rows, int64_t n, Value* columns) {
   });
 }
 
-// Columns to rows[l] for l < count. Writes n samples of each row and nothing else, but reads columns up to a whole
-// square. adjacent: row l + 1 begins where row l ends.
+// Columns to rows[l] for l < count, all of n samples if same_size, else of at most n. Writes the samples of each row
+// and nothing else, but reads columns up to a whole square. adjacent: row l + 1 begins where row l ends.
 template <class Value>
-void columns_to_rows(const Value* columns, int64_t n, Value* const* rows, int64_t count, bool adjacent) {
+void columns_to_rows(const Value* columns, int64_t n, Value* const* rows, const int64_t* sizes, int64_t count,
+                     bool same_size, bool adjacent) {
   for_each_square<Value>(n, [=]<int size>(int64_t begin) {
     // Up to here rows can be written a whole piece at a time: what is written behind one is overwritten by the next.
-    const int64_t whole = n >= size ? count : adjacent ? count - (size - 1) / n : 0;
-    columns_to_square<Value, size>(columns + begin * Lanes<Value>::count, begin, n, rows, whole, count);
-  });
-}
-
-// The same for rows of different sizes, at most n.
-template <class Value>
-void columns_to_rows(const Value* columns, int64_t n, Value* const* rows, const int64_t* sizes, int64_t count) {
-  for_each_square<Value>(n, [=]<int size>(int64_t begin) {
-    columns_to_square<Value, size>(columns + begin * Lanes<Value>::count, begin, sizes, rows, count);
+    const int64_t whole = !same_size ? 0 : n >= size ? count : adjacent ? count - (size - 1) / n : 0;
+    columns_to_square<Value, size>(columns + begin * Lanes<Value>::count, begin, sizes, rows, whole, count);
   });
 }
 
