@@ -97,7 +97,8 @@ test-triton: install $(OLDEST_TRITON)/.installed
 $(OLDEST_TRITON)/.installed: $(VENV)/.requirements
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(OLDEST_TRITON) \
 		"triton==3.4.0; python_version < '3.14'" "numpy<2.3; python_version < '3.14'" \
-		"triton==3.6.0; python_version >= '3.14'" "numpy<2.4; python_version >= '3.14'"
+		"triton==3.6.0; python_version == '3.14'" "numpy<2.4; python_version == '3.14'" \
+		"triton==3.9.0; python_version >= '3.15'"
 	touch $@
 
 $(CUDA_ON_CPU)/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) tests/cuda_on_cpu/build.py
