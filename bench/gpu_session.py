@@ -41,7 +41,6 @@ def phases():
     build = [python, "setup.py", "--quiet", "build_ext", "--inplace"]
     yield [
         Step("build", build, 300, {"PKPO_CUDA_ARCHS": architecture}),
-        Step("build for the CPU", [python, "tests/cuda_on_cpu/build.py", "build/cuda_on_cpu"], 300),
         Step("build CUB's sort", [python, "-m", "bench.cub"], 300),
         Step("compile Triton's kernels", [python, "-m", "bench.gpu", "--compile"], 300, ONE_COMPILER),
     ]
@@ -54,7 +53,7 @@ def phases():
     sanitizer = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     for tool in ("memcheck", "racecheck"):
         command = [sanitizer, "--tool", tool, "--error-exitcode", "1", python, "tests/gpu_calls.py"]
-        checks.append(Step(tool, command if sanitizer else [], 150))
+        checks.append(Step(tool, command if sanitizer else [], 150, {"PKPO_TEST_BACKENDS": "cuda"}))
     yield checks
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import sys
 from pathlib import Path
@@ -158,18 +159,18 @@ class Reference:
 
 CPU = {f"cpu {isa}": CpuOps(isa) for isa in _backends.available_cpu_isas()}
 
-BACKENDS = {
-    **CPU,
-    "cuda on cpu": CudaOnCpuOps(),
-    "reference": Reference(),
-}
+# name -> what makes it
+_MAKERS = {name: functools.partial(CPU.get, name) for name in CPU}
+_MAKERS |= {"cuda on cpu": CudaOnCpuOps, "reference": Reference}
 if _triton.is_interpreted():
-    BACKENDS["triton interpreted"] = TritonInterpretedOps()
+    _MAKERS["triton interpreted"] = TritonInterpretedOps
 if torch.cuda.is_available():
     torch.cuda.init()
     if not _backends.cuda_problem:
-        BACKENDS["cuda"] = GpuOps()
+        _MAKERS["cuda"] = GpuOps
     if not (_triton.problem() or _triton.is_interpreted()):
-        BACKENDS["triton"] = GpuOps(triton_packets("CUDA"))
-if "PKPO_TEST_BACKENDS" in os.environ:  # only those
-    BACKENDS = {name: BACKENDS[name] for name in os.environ["PKPO_TEST_BACKENDS"].split(",")}
+        _MAKERS["triton"] = lambda: GpuOps(triton_packets("CUDA"))
+
+# All, or those that PKPO_TEST_BACKENDS asks for, such as "cpu avx2,reference": then no other need be built.
+_asked_for = os.environ.get("PKPO_TEST_BACKENDS")
+BACKENDS = {name: _MAKERS[name]() for name in (_asked_for.split(",") if _asked_for else _MAKERS)}
