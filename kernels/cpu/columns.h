@@ -217,10 +217,16 @@ class Columns {
     left_out_ = 0;
     same_present_ = block.same_size;
     present_[0] = size;
-    typename L::BitVector magnitude{};
-    for (int64_t q = 0; q < size; ++q) magnitude = L::larger(magnitude, L::magnitude(L::load(rewards_ + q * kLanes)));
-    if (!block.same_size || !L::every(L::less(as<V>(magnitude), L::all(kTooLarge<Value>)))) set_apart(size, above_all);
+    const V magnitude = largest_magnitude(rewards_, size);
+    if (!block.same_size || !L::every(L::less(magnitude, L::all(kTooLarge<Value>)))) set_apart(size, above_all);
     choose_k(block, form);
+  }
+
+  // Of each lane; NaN is above all.
+  static V largest_magnitude(const Value* columns, int64_t size) {
+    typename L::BitVector largest{};
+    for (int64_t q = 0; q < size; ++q) largest = L::larger(largest, L::magnitude(L::load(columns + q * kLanes)));
+    return as<V>(largest);
   }
 
   // What was read behind the ends of shorter rows is no sample.
@@ -358,9 +364,7 @@ class Columns {
   }
 
   Cuts<D> cuts_of(const Value* grad, int64_t size) const {
-    typename L::BitVector magnitude{};
-    for (int64_t q = 0; q < size; ++q) magnitude = L::larger(magnitude, L::magnitude(L::load(grad + q * kLanes)));
-    const V largest = as<V>(magnitude);
+    const V largest = largest_magnitude(grad, size);
     Cuts<D> cuts;
     for (int l = 0; l < kLanes; ++l) {
       const Cuts<double> lane = cuts_for(static_cast<double>(largest[l]), std::max<int64_t>(present_of(l), 1));

@@ -149,7 +149,7 @@ struct Lanes {
     else
       return _mm512_max_ps(a, b);
   }
-  // max(a, b), given less(b, a): a selection, since it has twice as many units as the maximum.
+  // max(a, b), given less(b, a): a selection, for which there are more units than for the maximum.
   static Vector max_by(Mask less, const Vector& a, const Vector& b) { return select(less, a, b); }
   template <int predicate>
   static Mask compare(const Vector& a, const Vector& b) {
@@ -193,6 +193,7 @@ struct Lanes {
     else
       return _mm256_blendv_ps(no, yes, as<Vector>(mask));
   }
+  static Vector max_by(const Mask& less, const Vector& a, const Vector& b) { return select(less, a, b); }
   static unsigned bits(const Mask& mask) {
     if constexpr (sizeof(Value) == 8)
       return _mm256_movemask_pd(as<Vector>(mask));
@@ -208,6 +209,7 @@ struct Lanes {
   static Vector select(const Mask& mask, const Vector& yes, const Vector& no) {
     return as<Vector>((mask & as<Mask>(yes)) | (~mask & as<Mask>(no)));
   }
+  static Vector max_by(const Mask&, const Vector& a, const Vector& b) { return max(a, b); }
   static int popcount(const Mask& mask) {
     int total = 0;
     for (int i = 0; i < count; ++i) total -= static_cast<int>(mask[i]);
@@ -216,7 +218,6 @@ struct Lanes {
   static bool any(const Mask& mask) { return popcount(mask) > 0; }
   static bool every(const Mask& mask) { return popcount(mask) == count; }
 #endif
-  static Vector max_by(const Mask&, const Vector& a, const Vector& b) { return max(a, b); }
   static Mask less(const Vector& a, const Vector& b) { return a < b; }
   static Mask equal(const Vector& a, const Vector& b) { return a == b; }
   static Mask is_nan(const Vector& a) { return a != a; }

@@ -269,13 +269,14 @@ class ColumnSort {
     if constexpr (kind == Kind::clean) {
       if (all == kCleaned) return run_in_registers<L, Kind::clean, step>(n, columns, record);
     }
-    const int left = std::bit_width(static_cast<unsigned>(all / kCleaned)) - 1;
-    const int layers = left == kMostLayers + 1 ? 2 : std::min(left, kMostLayers), distance = all >> layers;
-    const int whole = n / distance, longer = n % distance;
+    const int left = std::bit_width(static_cast<unsigned>(all)) - std::bit_width(unsigned{kCleaned});
+    const int layers = left == kMostLayers + 1 ? 2 : std::min(left, kMostLayers);
+    const int log = std::bit_width(static_cast<unsigned>(all)) - 1 - layers, distance = 1 << log;  // divisions are slow
+    const int whole = n >> log, longer = n & (distance - 1);
     in_order<step>([&] { run_layers<L, kind, step>(layers, whole + 1, columns, distance, 0, longer, record); },
                    [&] { run_layers<L, kind, step>(layers, whole, columns, distance, longer, distance, record); },
                    [&] {
-                     const int count = (n + distance - 1) / distance;
+                     const int count = whole + (longer > 0);
                      for (int i = 0; i < count; ++i) {
                        const int begin = (step == Step::revert ? count - 1 - i : i) * distance;
                        finish<Kind::clean, step>(column(columns, begin), std::min(distance, n - begin), distance,

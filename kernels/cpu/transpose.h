@@ -100,9 +100,9 @@ template <class Value, int size>
 void square_to_columns(const Value* const* rows, int64_t begin, Value* columns) {
   constexpr int lanes = Lanes<Value>::count;
   typename Lanes<Value>::Vector v[size];
-  for (int i = 0; i < size; ++i) v[i] = gather_rows<Value, size, lanes>(rows + i, begin);
+  unrolled<size>([&]<int i>() { v[i] = gather_rows<Value, size, lanes>(rows + i, begin); });
   transpose_squares<Value, size>(v);
-  for (int i = 0; i < size; ++i) Lanes<Value>::store(columns + i * lanes, v[i]);
+  unrolled<size>([&]<int i>() { Lanes<Value>::store(columns + i * lanes, v[i]); });
 }
 
 // The first m of `size` elements, as two pieces that may overlap.
@@ -126,10 +126,10 @@ void columns_to_square(const Value* columns, int64_t begin, const int64_t* sizes
                        int64_t count) {
   constexpr int lanes = Lanes<Value>::count;
   typename Lanes<Value>::Vector v[size];
-  for (int i = 0; i < size; ++i) v[i] = Lanes<Value>::load(columns + i * lanes);
+  unrolled<size>([&]<int i>() { v[i] = Lanes<Value>::load(columns + i * lanes); });
   transpose_squares<Value, size>(v);
   if (size == lanes && whole == lanes) {
-    for (int i = 0; i < size; ++i) Lanes<Value>::store(rows[i] + begin, v[i]);
+    unrolled<size>([&]<int i>() { Lanes<Value>::store(rows[i] + begin, v[i]); });
     return;
   }
   for (int j = 0; j < lanes / size; ++j) {
@@ -187,9 +187,9 @@ void tables_to_columns(const double* rows, int64_t length, double* columns) {
   for (int l = 0; l < lanes; l += size) {
     for (int64_t begin = 0; begin < length; begin += size) {
       Lanes<double>::Vector v[size];
-      for (int i = 0; i < size; ++i) v[i] = Lanes<double>::load(rows + (l + i) * length + begin);
+      unrolled<size>([&]<int i>() { v[i] = Lanes<double>::load(rows + (l + i) * length + begin); });
       transpose_squares<double, size>(v);
-      for (int i = 0; i < size; ++i) Lanes<double>::store(columns + (begin + i) * lanes + l, v[i]);
+      unrolled<size>([&]<int i>() { Lanes<double>::store(columns + (begin + i) * lanes + l, v[i]); });
     }
   }
 }
