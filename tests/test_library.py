@@ -235,6 +235,18 @@ def test_layouts():
     assert torch.equal(gradient, torch.ops.pkpo._transform_backward(row.expand(4, 6).contiguous(), x(4, 6), 3))
 
 
+def test_jagged_nested_tensors():
+    groups = [x(n) for n in (3, 1, 8)]
+    rewards = torch.nested.as_nested_tensor(groups, layout=torch.jagged).detach().requires_grad_()
+    weights = transform(rewards.values(), rewards.offsets(), torch.tensor([2, 1, 5]))
+    weights = torch.nested.nested_tensor_from_jagged(weights, rewards.offsets())
+    gradient = torch.autograd.grad(weights.values().square().sum(), rewards)[0]
+    for group, k, y, gx in zip(groups, (2, 1, 5), weights.unbind(), gradient.unbind()):
+        group.requires_grad_()
+        expected = transform(group, k)
+        assert torch.equal(y, expected) and torch.equal(gx, torch.autograd.grad(expected.square().sum(), group)[0])
+
+
 def test_meta_tensors():
     rewards = x(4, 6).to("meta")
     assert transform(rewards, 3).shape == (4, 6) and transform(rewards, 3).device.type == "meta"
