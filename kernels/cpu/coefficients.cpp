@@ -51,15 +51,15 @@ struct Table {
   Coefficients view;
   std::vector<double> memory;
 
-  static size_t bytes_of(int64_t n, int64_t k, Form form) {
+  // So many numbers it takes.
+  static size_t size_of(int64_t n, int64_t k, Form form) {
     const int64_t vectors = form == Form::loo || (form == Form::loo_1 && k == 1) ? 3 : form == Form::max_at_k ? 2 : 1;
-    return sizeof(double) * static_cast<size_t>(vectors * n + 1);
+    return static_cast<size_t>(vectors * n + 1);
   }
-  size_t bytes() const { return sizeof(double) * memory.capacity(); }
 
   void set(int64_t new_n, int64_t new_k, Form new_form) {
-    n = 0;  // no table, should memory run out
-    memory.resize(bytes_of(new_n, new_k, new_form) / sizeof(double));
+    n = 0;                                              // no table, should memory run out
+    memory.assign(size_of(new_n, new_k, new_form), 0);  // not resize(), which copies what was, and takes more
     double *w = memory.data() + 1, *second = w + new_n, *third = second + new_n;
     set_weights(new_n, new_k, w);
     const double N = static_cast<double>(new_n), K = static_cast<double>(new_k);
@@ -106,14 +106,14 @@ struct Table {
 
 constexpr int64_t kLargestCached = 8192, kLargestKept = int64_t{1} << 16;
 constexpr int kPlaceBits = 9;
-constexpr size_t kMostBytes = size_t{4} << 20;  // of the cached
+constexpr size_t kMostNumbers = (size_t{4} << 20) / sizeof(double);  // in 4 MiB, of the cached
 
 }  // namespace
 
 struct CoefficientCache::Tables {
   std::array<Table, size_t{1} << kPlaceBits> small;  // a shape has one place
   Table large;
-  size_t bytes = 0;  // of the small ones
+  size_t numbers = 0;  // that the small ones have memory for
 };
 
 CoefficientCache::CoefficientCache() : tables_(new Tables) {}
@@ -131,13 +131,13 @@ void CoefficientCache::find(int64_t n, int64_t k, Form form) {
   Table& table = is_small ? tables_->small[hash >> (64 - kPlaceBits)] : tables_->large;
   n_ = 0;  // no table, should memory run out
   if (table.n != n || table.k != k || table.form != form) {
-    if (is_small && tables_->bytes + Table::bytes_of(n, k, form) > kMostBytes) {
+    if (is_small && tables_->numbers + Table::size_of(n, k, form) > kMostNumbers) {
       for (Table& each : tables_->small) each = {};
-      tables_->bytes = 0;
+      tables_->numbers = 0;
     }
-    const size_t before = table.bytes();
+    const size_t before = table.memory.capacity();
     table.set(n, k, form);
-    if (is_small) tables_->bytes += table.bytes() - before;
+    if (is_small) tables_->numbers += table.memory.capacity() - before;
   }
   n_ = n;
   k_ = k;
