@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import functools
 import os
 import sys
 from pathlib import Path
@@ -160,17 +159,16 @@ class Reference:
 CPU = {f"cpu {isa}": CpuOps(isa) for isa in _backends.available_cpu_isas()}
 
 # name -> what makes it
-_MAKERS = {name: functools.partial(CPU.get, name) for name in CPU}
-_MAKERS |= {"cuda on cpu": CudaOnCpuOps, "reference": Reference}
+_OTHERS = {"cuda on cpu": CudaOnCpuOps, "reference": Reference}
 if _triton.is_interpreted():
-    _MAKERS["triton interpreted"] = TritonInterpretedOps
+    _OTHERS["triton interpreted"] = TritonInterpretedOps
 if torch.cuda.is_available():
     torch.cuda.init()
     if not _backends.cuda_problem:
-        _MAKERS["cuda"] = GpuOps
+        _OTHERS["cuda"] = GpuOps
     if not (_triton.problem() or _triton.is_interpreted()):
-        _MAKERS["triton"] = lambda: GpuOps(triton_packets("CUDA"))
+        _OTHERS["triton"] = lambda: GpuOps(triton_packets("CUDA"))
 
 # All, or those that PKPO_TEST_BACKENDS asks for, such as "cpu avx2,reference": then no other need be built.
-_asked_for = os.environ.get("PKPO_TEST_BACKENDS")
-BACKENDS = {name: _MAKERS[name]() for name in (_asked_for.split(",") if _asked_for else _MAKERS)}
+_names = os.environ["PKPO_TEST_BACKENDS"].split(",") if "PKPO_TEST_BACKENDS" in os.environ else [*CPU, *_OTHERS]
+BACKENDS = {name: CPU[name] if name in CPU else _OTHERS[name]() for name in _names}

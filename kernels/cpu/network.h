@@ -269,9 +269,10 @@ class ColumnSort {
     if constexpr (kind == Kind::clean) {
       if (all == kCleaned) return run_in_registers<L, Kind::clean, step>(n, columns, record);
     }
-    const int left = std::bit_width(static_cast<unsigned>(all)) - std::bit_width(unsigned{kCleaned});
+    const int log_all = std::countr_zero(static_cast<unsigned>(all)),
+              left = log_all - std::countr_zero(unsigned{kCleaned});
     const int layers = left == kMostLayers + 1 ? 2 : std::min(left, kMostLayers);
-    const int log = std::bit_width(static_cast<unsigned>(all)) - 1 - layers, distance = 1 << log;  // divisions are slow
+    const int log = log_all - layers, distance = 1 << log;  // divisions are slow
     const int whole = n >> log, longer = n & (distance - 1);
     in_order<step>([&] { run_layers<L, kind, step>(layers, whole + 1, columns, distance, 0, longer, record); },
                    [&] { run_layers<L, kind, step>(layers, whole, columns, distance, longer, distance, record); },
