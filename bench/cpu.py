@@ -127,8 +127,9 @@ def measure_here(quick):
 
 def measure_in_processes(isa, quick):
     def run(what, **environment):
-        environment |= os.environ | {"PKPO_CPU_ISA": isa, "NPY_DISABLE_CPU_FEATURES": WITHOUT.get(isa, "")}
+        held_to = {"PKPO_CPU_ISA": isa, "NPY_DISABLE_CPU_FEATURES": WITHOUT.get(isa, "")}
         command = [sys.executable, "-m", "bench.cpu", what, *(["--quick"] if quick else [])]
+        environment = os.environ | held_to | environment
         done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
         return json.loads(done.stdout)
 
@@ -184,7 +185,8 @@ def words_of_batches(batches):
     found = ", ".join(f"{time:.3g}" for time in batches.values())
     exponents = [int(n).bit_length() - 1 for n in batches]
     return (
-        f"n = 64 in batches of 2^{exponents[0]}, 2^{exponents[1]}, ..., 2^{exponents[-1]} samples: {found} ns a sample."
+        f"n = 64 in batches of 2^{exponents[0]}, 2^{exponents[1]}, ..., 2^{exponents[-1]} samples, glibc told to keep the "
+        f"memory of results: {found} ns a sample."
     )
 
 
