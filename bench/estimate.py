@@ -181,6 +181,18 @@ def levels_of_sort(code, threads):
         yield from [{min(exchanging)}] * level + [{min(merging)}]
 
 
+def searched(code, merging, steps):
+    """The stages of a merge that is called on this line, of runs in which its place takes so many steps to find."""
+    searching = code.find("LDS", merging, line("sort.cuh", "if (less(shelf.get(b + diagonal"))
+    return [*([{min(searching)}] * steps), code.find("LDS", merging, line("sort.cuh", "const Entry head = shelf.get"))]
+
+
+def merge_of(code, merging, items, number):
+    """The stages of a merge of a block's warps, the first of them number 0."""
+    put = code.find("STS", merging, line("sort.cuh", "shelf.put(thread * I + i"))
+    return [put, *searched(code, merging, round(math.log2(32 * items)) + number)]
+
+
 def way_of_tiny(code, items):
     """From one tile to the next, 8 samples a thread; ties make no difference."""
     load = min(code.find("LDG", line("tiny.cuh", "const auto fetch_next")))
@@ -217,6 +229,8 @@ def way_of(code, threads, items, ties):
     """From one tile to the next."""
     if threads == 1 and items in TINY:
         return way_of_tiny(code, items)
+    if items == 32:
+        return way_of_two_turns(code, threads, 16)
     if threads <= 32:
         load = code.find("LDGSTS", line("small.cuh", "copy_ahead(to"))
         put = code.find("STS", line("warp.cuh", "values[group.sample[i]] = group.x[i]"))
@@ -231,11 +245,7 @@ def way_of(code, threads, items, ties):
     if ties:
         stages.append(code.find(None, line("sort.cuh", "any |= x[i - 1] > x[i]")))
     for merge in range(max(0, int(math.log2(threads / 32)))):
-        merging = line("block.cuh", "merge_warps<L>(e")
-        stages.append(code.find("STS", merging, line("sort.cuh", "shelf.put(thread * I + i")))
-        searching = code.find("LDS", merging, line("sort.cuh", "if (less(shelf.get(b + diagonal"))
-        stages += [{min(searching)}] * (round(math.log2(32 * items)) + merge)
-        stages.append(code.find("LDS", merging, line("sort.cuh", "const Entry head = shelf.get")))
+        stages += merge_of(code, line("block.cuh", "merge_warps<L>(e"), items, merge)
     if ties:
         find = code.find(None, line("group.cuh", "group.tied |="))
         share = code.find(None, line("scan.cuh", "y[i] = y[i - 1]")), code.find(None, line("scan.cuh", "y[i] = before"))
@@ -243,6 +253,30 @@ def way_of(code, threads, items, ties):
     else:
         stages.append(scan)
     return code.shortest_way([*stages, put, store, load])
+
+
+def way_of_two_turns(code, threads, items):
+    """From one group to the next, of as many samples as fit; each stage of the sort twice, once for each half."""
+    load = code.find("LDG", line("rows.cuh", "word[i] = reinterpret_cast<const uint4*>(start)"))
+    stages = []
+    for _ in range(2):
+        stages += [load] * (items // 8) + list(levels_of_sort(code, 32))
+        for merge in range(round(math.log2(threads / 32))):
+            stages += merge_of(code, line("block.cuh", "merge_warps<L>(e"), items, merge)
+        stages.append(code.find("STS", line("two_turns.cuh", "put(both, first + team.thread * I, first)")))
+    for half in ("put(merged, rank, 0)", "both.put(rank + i, merged.get(rank + i))"):
+        which = "rank, e);" if "merged, rank" in half else "kTurn + rank, e);"
+        merging = line("two_turns.cuh", f"merge_on_shelf<I>(both, 0, kTurn, kTurn, {which}")
+        stages += searched(code, merging, round(math.log2(threads * items)))
+        stages.append(code.find("STS", line("two_turns.cuh", half)))
+    product = code.find(None, line("two_turns.cuh", "if (team.thread == 0) known.product = product"))
+    terms = line("scan.cuh", "coefficient[i] *=")
+    sum_up = code.find("FMUL", line("two_turns.cuh", "sums_of(team, c, group.x"), terms)
+    scan = code.find("FMUL", line("two_turns.cuh", "scan_any(team, c, group.x"), terms)
+    results = code.find("STS", line("two_turns.cuh", "results[both.place(rank0 + i)] = y[i]"))
+    put = code.find("STS", line("group.cuh", "if (group.sample[i] < limit)"))
+    store = code.find("STG", line("rows.cuh", "store(to + i * 4 * threads"))
+    return code.shortest_way([*stages, product, sum_up, scan, results, scan, results, put, store, load])
 
 
 def way_of_ragged(code, threads, items, kept):
@@ -271,6 +305,19 @@ def count(code, way, items):
         line("small.cuh", "store_row<kWarp, I>(values"): "rows out",
         line("block.cuh", "store_row<L, I>(values"): "rows out",
         line("block.cuh", "merge_warps<L>(e"): "merge",
+        line("two_turns.cuh", "merge_on_shelf<I>(both, 0, kTurn, kTurn, rank, e)"): "merge",
+        line("two_turns.cuh", "merge_on_shelf<I>(both, 0, kTurn, kTurn, kTurn + rank, e)"): "merge",
+        line("two_turns.cuh", "put(both, first + team.thread * I, first)"): "merge",
+        line("two_turns.cuh", "put(merged, rank, 0)"): "merge",
+        line("two_turns.cuh", "if (is_any) put(both, kTurn + rank, 0)"): "merge",
+        line("two_turns.cuh", "both.put(rank + i, merged.get(rank + i))"): "merge",
+        line("two_turns.cuh", "sort_in_block<V, true>(team"): "sort in warps",
+        line("two_turns.cuh", "set_weights<I>(team, known.shape, group.rank0"): "weights",
+        line("two_turns.cuh", "store_row<L, 2 * I>(values"): "rows out",
+        line("two_turns.cuh", "put_results(team, low"): "put",
+        line("two_turns.cuh", "put_results(team, high"): "put",
+        line("two_turns.cuh", "sums_of(team, c, group.x"): "scan",
+        line("two_turns.cuh", "scan_any(team, c, group.x"): "scan",
         line("block.cuh", "sort_in_block<V, Memory::narrow>(team"): "sort in warps",
         line("warp.cuh", "sort_group(team, x, its.first"): "sort",
         line("tiny.cuh", "sort_in_thread(ordered);  // of values alone"): "sort",
@@ -363,13 +410,17 @@ def main():
     tiny = disassemble("tiny.cu", architecture)
     kinds = [(tiny, f"tiny_groupsILi{items}ELb1", 1, items) for items in TINY]
     kinds += [(small, f"small_groupsIfLi16ELi{threads}ELNS0_2OpE0ELb1", threads, 16) for threads in SMALL]
+    in_two_turns = []
     if block:
         kinds += [
             (block, f"block_groupsIfLi{threads}ELi16ELNS0_2OpE0ELb1", threads, 16) for threads in (64, 128, 256, 512)
         ]
+        in_two_turns = [
+            (disassemble("two_turns.cu", architecture), "two_turn_groupsIfLi512ELi16ELNS0_2OpE0ELb1", 512, 32)
+        ]
     ragged_kinds = [(ragged, "ragged_groupsIfLi16ELNS0_2OpE0ELb1", threads, 16) for threads in SMALL]
     tables = {  # what kernels, the way through them, bytes of memory a sample
-        "Rewards that differ:": (kinds, lambda code, *shape: way_of(code, *shape, ties=False), 8),
+        "Rewards that differ:": (kinds + in_two_turns, lambda code, *shape: way_of(code, *shape, ties=False), 8),
         "Rewards with ties, as 0 and 1:": (kinds, lambda code, *shape: way_of(code, *shape, ties=True), 8),
         "Rewards that differ, in groups given by offsets, of one size and aligned:": (
             ragged_kinds,

@@ -92,6 +92,15 @@ class CudaOnCpuOps(Ops):
         finally:
             self.library.cuda_on_cpu_cooperates(True)
 
+    @contextlib.contextmanager
+    def little_shared_memory(self):
+        """As on GPUs whose blocks have 99 KB of it at most."""
+        self.library.cuda_on_cpu_has_little_shared_memory(True)
+        try:
+            yield
+        finally:
+            self.library.cuda_on_cpu_has_little_shared_memory(False)
+
 
 class TritonInterpretedOps(Ops):
     """Triton's kernels in its interpreter (TRITON_INTERPRET=1, in a process of its own)."""

@@ -34,6 +34,7 @@ LIMITS = {
     "small_groups": (168, 28 * 1024),
     "ragged_groups": (168, 31 * 1024),
     "block_groups": (128, 6 * 1024),
+    "two_turn_groups": (128, 6 * 1024),
     "large_groups_at_once": (128, 8 * 1024),
     "ScatterDigitsIf": (64, 1024),
     "ScatterDigitsId": (128, 1024),

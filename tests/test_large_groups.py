@@ -28,6 +28,9 @@ MOST = {
 }
 #: Of results, in units of the largest: the last place of 16-bit floats, and what the kernels promise of the others.
 BOUND = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
+#: Rows of sizes next to those at which the CUDA kernels take other ways, which differ by dtype and for gradients.
+WIDE_ROWS = [(torch.float32, 4097), (torch.float32, 8192), (torch.float64, 6000), (torch.float64, 8192)]
+WIDE_ROWS += [(torch.float16, 8193), (torch.float32, 16_384)]
 
 
 def whole_numbers(dtype, kind):
@@ -102,6 +105,48 @@ def test_against_integers(backend, dtype, kind):
             assert not gx[where][~there].any()
 
 
+@every_backend
+@pytest.mark.parametrize("kind", ["spread", "ties"])
+@pytest.mark.parametrize("dtype,n", WIDE_ROWS, ids=str)
+def test_rows_against_integers(backend, dtype, n, kind):
+    most = MOST[dtype] if kind == "spread" else 3
+    values = (random(3, n, dtype=torch.float64) * most / 3).round().clamp(-most, most).long()
+    present = torch.ones(values.shape, dtype=torch.bool)
+    present[1, 5::7], present[2, n // 3 :] = False, False
+    rewards, grad = values.to(dtype).masked_fill(~present, torch.nan), (3 * random(3, n)).round()
+    y, gx = BACKENDS[backend].transform(rewards, 2), BACKENDS[backend].transform_backward(grad.to(dtype), rewards, 2)
+    assert not y[~present].any() and not gx[~present].any()
+    for row, there in enumerate(present):
+        assert_transformed(y[row][there], values[row][there])
+        assert_gradient(gx[row][there], values[row][there], grad[row][there])
+
+
+@pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels go two ways")
+@pytest.mark.parametrize("dtype,n", WIDE_ROWS, ids=str)
+def test_a_block_in_two_turns_gives_the_bits_of_many_launches(dtype, n):
+    """Ties, absent and infinite rewards, every baseline and op."""
+    backend = BACKENDS["cuda on cpu"]
+    rewards = random(4, n).mul(100).round().to(dtype)
+    rewards[0] = random(n)
+    rewards[1, ::3] = torch.nan
+    rewards[2, : n // 2 + n // 4] = torch.nan
+    rewards[3, 5::97], rewards[3, ::2] = torch.inf, -torch.inf
+    grad, k = random(4, n).to(dtype) / 3, torch.tensor([5, 2, n, 1])
+    ways = []
+    if n > 8192 or dtype == torch.float64:
+        ways += [lambda b=b: backend.transform(rewards, k, baseline=b) for b in ("none", "loo", "loo-1")]
+        ways += [lambda: backend.max_at_k(rewards, k)]
+    if n <= 8192:
+        ways += [lambda b=b: backend.transform_backward(grad, rewards, k, baseline=b) for b in ("none", "loo", "loo-1")]
+        ways += [lambda: backend.max_at_k_backward(grad[:, 0], rewards, k)]
+    before = backend.launches()
+    in_two_turns = [way() for way in ways]
+    assert backend.launches() - before == len(ways)
+    with backend.little_shared_memory():
+        assert all(identical(way(), y) for way, y in zip(ways, in_two_turns, strict=True))
+    assert backend.launches() - before > 10 * len(ways)
+
+
 @pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels go two ways")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)
 def test_one_launch_gives_the_bits_of_many(dtype):
@@ -110,7 +155,7 @@ def test_one_launch_gives_the_bits_of_many(dtype):
     rewards = random(int(OFFSETS[-1])).mul(100).round().to(dtype)
     rewards[: OFFSETS[1]] = rewards[: OFFSETS[1]].masked_fill(rewards[: OFFSETS[1]] < 0, torch.nan)
     rewards[OFFSETS[-2] :: 1000] = torch.inf
-    grad, k = random(rewards.numel()).to(dtype), torch.tensor([2, 5, 3, 1, 8193, 1, 4, 20_001])
+    grad, k = random(rewards.numel()).to(dtype) / 3, torch.tensor([2, 5, 3, 1, 8193, 1, 4, 20_001])
 
     def results():
         for baseline in ("none", "loo-1"):

@@ -45,25 +45,30 @@ __device__ inline void sort_in_block(const Team<L>& team, const Batch& batch, in
       for (int i = 0; i < I; ++i) value[i] = sample[i] < size ? values[sample[i]] : not_a_number<V>();
     }
   };
-  uint32_t sample[I];
-  V x[I], value[I];
-  get_samples(of_warp, is_full, values + first, values + first, last, x);
-  bool sorted = false;
-  if constexpr (sizeof(V) == 4) {
-    V before, top;
-    bool rises;
-    const uint32_t there = last < of_a_warp ? last : of_a_warp;
-    sorted = sort_by_short_keys(of_warp, x, first, is_full, there, values_at, value, sample, before, top, rises);
+  if (last == 0) {  // none of the warp's samples is there
+#pragma unroll
+    for (int i = 0; i < I; ++i) e[i] = E::make(not_a_number<V>(), team.thread * I + i);
   } else {
+    uint32_t sample[I];
+    V x[I], value[I];
+    get_samples(of_warp, is_full, values + first, values + first, last, x);
+    bool sorted = false;
+    if constexpr (sizeof(V) == 4) {
+      V before, top;
+      bool rises;
+      const uint32_t there = last < of_a_warp ? last : of_a_warp;
+      sorted = sort_by_short_keys(of_warp, x, first, is_full, there, values_at, value, sample, before, top, rises);
+    } else {
 #pragma unroll
-    for (int i = 0; i < I; ++i) {
-      sample[i] = first + (number_of<I>(of_warp, i / 4) | i % 4);
-      value[i] = x[i];
+      for (int i = 0; i < I; ++i) {
+        sample[i] = first + (number_of<I>(of_warp, i / 4) | i % 4);
+        value[i] = x[i];
+      }
     }
-  }
 #pragma unroll
-  for (int i = 0; i < I; ++i) e[i] = E::make(value[i], sample[i]);
-  if (!sorted) sort_in_warp(of_warp, e, of_warp.thread);
+    for (int i = 0; i < I; ++i) e[i] = E::make(value[i], sample[i]);
+    if (!sorted) sort_in_warp(of_warp, e, of_warp.thread);
+  }
   merge_warps<L>(e, team.thread, size, Shelf<typename E::Entry, I, narrow>(memory, L * I));
 }
 

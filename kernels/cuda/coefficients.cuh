@@ -130,25 +130,26 @@ struct Coefficients {
   }
 };
 
-// Writes the weights of a thread's ranks. `beyond` is the product of the factors above the team's ranks; step_at(i)
-// gives shape.step() of the thread's rank i.
+// Writes the weights of a thread's ranks; gives the product of the factors of the team's. `beyond` is that of those
+// above; step_at(i) gives shape.step() of the thread's rank i.
 template <int I, class T, class Team, class StepAt>
-__device__ inline void set_weights(const Team& team, const Shape& shape, uint32_t rank0, double beyond, StepAt step_at,
-                                   T* w) {
+__device__ inline double set_weights(const Team& team, const Shape& shape, uint32_t rank0, double beyond,
+                                     StepAt step_at, T* w) {
   const double share = shape.share();
   double factor[I];
 #pragma unroll
   for (int i = 0; i < I; ++i) factor[i] = shape.factor(rank0 + i, step_at(i), share);
   const Trees<I, double, Multiply, double> trees(factor);
-  const double after = team.parts(trees.all(), 1.0, beyond, 1.0, Multiply()).after;
+  const Parts<double> parts = team.parts(trees.all(), 1.0, beyond, 1.0, Multiply());
   T own[I];
 #pragma unroll
-  for (int i = 0; i < I; ++i) own[i] = static_cast<T>(trees.from(i, after));
+  for (int i = 0; i < I; ++i) own[i] = static_cast<T>(trees.from(i, parts.after));
   put_weights(team, own, w);
+  return parts.all;
 }
 template <int I, class T, class Team>
-__device__ inline void set_weights(const Team& team, const Shape& shape, uint32_t rank0, double beyond, T* w) {
-  set_weights<I>(team, shape, rank0, beyond, [&](int i) { return shape.step(rank0 + i); }, w);
+__device__ inline double set_weights(const Team& team, const Shape& shape, uint32_t rank0, double beyond, T* w) {
+  return set_weights<I>(team, shape, rank0, beyond, [&](int i) { return shape.step(rank0 + i); }, w);
 }
 
 // The shape of groups that are alike, have N samples, all of them there, and are a thread's each; its weights go to

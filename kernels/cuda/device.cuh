@@ -60,6 +60,15 @@ cudaError_t fits_at_once(int64_t wanted, int block, size_t shared, bool* fits) {
   return error;
 }
 
+// The most that a block may ask for on the current device.
+inline cudaError_t shared_memory_of_a_block(size_t* bytes) {
+  int device = 0, most = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  *bytes = static_cast<size_t>(most);
+  return error;
+}
+
 // As many blocks as there is work for and the device holds.
 template <auto kernel>
 cudaError_t grid_for(int64_t wanted, int block, size_t shared, int64_t* grid) {

@@ -20,6 +20,8 @@ __device__ inline uint64_t key_of(double value) {
   const uint64_t bits = static_cast<uint64_t>(__double_as_longlong(value + 0.0));
   return value != value ? ~uint64_t{0} : bits ^ ((bits >> 63) ? ~uint64_t{0} : uint64_t{1} << 63);
 }
+template <class V>
+using KeyOf = decltype(key_of(V()));
 // The value itself, if finite, of whose bits the last, `numbers`, are left out; `number` stands there, and its first
 // bit changes the sign.
 __device__ inline float short_key_of(float value, uint32_t numbers, uint32_t number) {
@@ -57,6 +59,8 @@ struct Entries<float> {
   __device__ static Entry make(float value, uint32_t sample) { return uint64_t{key_of(value)} << 32 | sample; }
   __device__ static float value(Entry entry) { return value_of(static_cast<uint32_t>(entry >> 32)); }
   __device__ static uint32_t sample(Entry entry) { return static_cast<uint32_t>(entry); }
+  // Of the sample whose number is larger by that.
+  __device__ static Entry moved(Entry entry, uint32_t by) { return entry + by; }
 };
 
 template <>
@@ -65,6 +69,7 @@ struct Entries<double> {
   __device__ static Entry make(double value, uint32_t sample) { return {key_of(value), sample}; }
   __device__ static double value(const Entry& entry) { return value_of(entry.key); }
   __device__ static uint32_t sample(const Entry& entry) { return entry.sample; }
+  __device__ static Entry moved(const Entry& entry, uint32_t by) { return {entry.key, entry.sample + by}; }
 };
 
 // `count` entries in shared memory, for merging. A place is left free after every I, so that threads that read or write
@@ -87,6 +92,8 @@ struct ShelfOfTwo {
   __host__ __device__ static constexpr uint32_t place(uint32_t i) { return i + i / I; }
   __device__ ShelfOfTwo(void* memory, uint32_t count)
       : keys(static_cast<Key*>(memory)), samples(reinterpret_cast<uint16_t*>(keys + place(count))) {}
+  __device__ ShelfOfTwo(void* its_keys, void* its_samples)
+      : keys(static_cast<Key*>(its_keys)), samples(static_cast<uint16_t*>(its_samples)) {}
   static constexpr size_t bytes(uint32_t count) { return (sizeof(Key) + 2) * place(count); }
 };
 

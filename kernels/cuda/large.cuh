@@ -285,30 +285,11 @@ struct SumTiles : Pass<usual ? kUsualTeam : kTeam, usual ? 2 : 1> {
       const Coefficients<V> c(ranks.shape, w);
 #pragma unroll 1
       for (int part = ranks.out_of_range() ? 1 : 0; part >= 0; --part) {
-        const uint32_t rank0 = computed_here(ranks.group.rank0);
-        const V scale = ranks.out_of_range() ? V(0.25) : V(1);
-        const auto part_of = [&](V x) { return part == 1 ? infinite_part(x) : finite_part(x, scale); };
-        V values[I];
-#pragma unroll
-        for (int i = 0; i < I; ++i) values[i] = part_of(ranks.group.x[i]);
-        const V before = part_of(ranks.group.before);
-        const auto sum = [&](V(&coefficient)[I]) {
-          const auto terms = terms_of(coefficient, values, before);
-          return team.parts(terms.all(), 0.0, Add()).all;
-        };
-        double up = 0, down = 0;
-        V coefficient[I];
-        if (ranks.shape.has_up()) {
-          c.up(team, rank0, coefficient);
-          up = sum(coefficient);
-        }
-        if (ranks.shape.has_down()) {
-          c.down(team, rank0, coefficient);
-          down = sum(coefficient);
-        }
+        const Sums sums = sums_of(team, c, ranks.group.x, computed_here(ranks.group.rank0), ranks.group.before,
+                                  ranks.out_of_range(), part == 1);
         if (team.thread == 0) {
-          workspace.sums[4 * number + 2 * part] = up;
-          workspace.sums[4 * number + 2 * part + 1] = down;
+          workspace.sums[4 * number + 2 * part] = sums.up;
+          workspace.sums[4 * number + 2 * part + 1] = sums.down;
         }
       }
     });

@@ -51,6 +51,10 @@ cudaError_t run_block(const Call& call, int64_t room, uint32_t smallest, Stream 
 // Does the device hold blocks of that room for so many groups at once?
 cudaError_t fit_in_blocks(const Call& call, int64_t room, int64_t groups, bool* fit);
 
+// Groups of one size, up to twice as many samples as a block has room for: where the device has the shared memory.
+cudaError_t fit_in_two_turns(const Call& call, bool* fit);
+cudaError_t run_two_turns(const Call& call, Stream stream);
+
 // Groups of `smallest` samples and more: in one launch where groups differ in size and have few samples in all, which
 // says whether the device does that; in a launch for every pass. counter_at_once(): in the workspace, 0 before the one
 // launch; null where there is none.

@@ -18,9 +18,6 @@ namespace pkpo::cuda {
 constexpr int kDigitBits = 8, kDigits = 1 << kDigitBits;
 constexpr int kSorters = kDigits;  // threads of a block that sorts, one a digit at least
 
-template <class V>
-using KeyOf = decltype(key_of(V()));
-
 // The bits below this one are the same in all keys of one sign, so that they order nothing.
 __host__ __device__ inline uint32_t first_bit(DType dtype) {
   switch (dtype) {

@@ -91,6 +91,37 @@ __device__ inline V negligible(const Shape& shape) {
   return (sizeof(V) == 8 ? V(1e-12) : V(4e-7f)) * largest;
 }
 
+// What a team's terms sum up to, the coefficients upwards and downwards: of one of the two parts that its values have
+// if the group is out of range, else of the finite one, which is all of them.
+struct Sums {
+  double up, down;
+};
+template <int I, class V, class Team>
+__device__ inline Sums sums_of(const Team& team, const Coefficients<V>& c, const V (&x)[I], uint32_t rank0, V x_before,
+                               bool out_of_range, bool infinite) {
+  const V scale = out_of_range ? V(0.25) : V(1);
+  const auto part_of = [&](V value) { return infinite ? infinite_part(value) : finite_part(value, scale); };
+  V values[I];
+#pragma unroll
+  for (int i = 0; i < I; ++i) values[i] = part_of(x[i]);
+  const V before = part_of(x_before);
+  const auto sum = [&](V(&coefficient)[I]) {
+    const auto terms = terms_of(coefficient, values, before);
+    return team.parts(terms.all(), 0.0, Add()).all;
+  };
+  Sums sums{0, 0};
+  V coefficient[I];
+  if (c.shape.has_up()) {
+    c.up(team, rank0, coefficient);
+    sums.up = sum(coefficient);
+  }
+  if (c.shape.has_down()) {
+    c.down(team, rank0, coefficient);
+    sums.down = sum(coefficient);
+  }
+  return sums;
+}
+
 // scan() of any values, which are overwritten: infinite rewards act as the limit of ever larger finite ones. `beyond`
 // belongs to the finite part, `beyond_infinite` to the infinite one. `out_of_range`: of this group; x_top and x_before
 // as they are. `spare`: shared memory for as many values as the team has ranks.

@@ -316,7 +316,8 @@ __device__ inline void merge_on_shelf(const Shelf& shelf, uint32_t a, uint32_t b
   }
 }
 
-// Merges the sorted warps of a block, of which the first `size` samples are there. The shelf is free again afterwards.
+// Merges the sorted warps of a block, of which the first `size` samples are there; behind those nothing needs to be
+// merged. The shelf is free again afterwards.
 template <int L, int I, class Shelf, class Entry>
 __device__ inline void merge_warps(Entry (&e)[I], int thread, uint32_t size, const Shelf& shelf) {
 #pragma unroll 1
@@ -326,7 +327,7 @@ __device__ inline void merge_warps(Entry (&e)[I], int thread, uint32_t size, con
     for (int i = 0; i < I; ++i) shelf.put(thread * I + i, e[i]);
     __syncthreads();
     const uint32_t rank = thread * I, a = rank & ~(2 * run - 1);
-    merge_on_shelf<I>(shelf, a, a + run, run, rank - a, e);
+    if (rank < size) merge_on_shelf<I>(shelf, a, a + run, run, rank - a, e);
   }
   __syncthreads();
 }

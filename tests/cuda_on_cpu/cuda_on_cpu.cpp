@@ -339,10 +339,14 @@ void let_other_blocks_run() {
 
 }  // namespace cuda_on_cpu
 
-// Whether small batches fit the device from now on, and whether its blocks wait for each other.
+// Whether small batches fit the device from now on, whether its blocks wait for each other, and whether a block has as
+// little shared memory as on the smallest GPUs.
 extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_fits(int most) { pkpo::cuda::most_that_fit = most; }
 extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_cooperates(bool does) {
   pkpo::cuda::cooperates = does;
+}
+extern "C" __attribute__((visibility("default"))) void cuda_on_cpu_has_little_shared_memory(bool has) {
+  pkpo::cuda::has_little_shared_memory = has;
 }
 
 // How many there were.

@@ -187,6 +187,13 @@ cudaError_t fits_at_once(int64_t wanted, int, size_t, bool* fits) {
   return cudaSuccess;
 }
 
+// That of an H200, or of a GPU with little of it.
+inline bool has_little_shared_memory = false;
+inline cudaError_t shared_memory_of_a_block(size_t* bytes) {
+  *bytes = (has_little_shared_memory ? 99 : 227) * 1024;
+  return cudaSuccess;
+}
+
 // A device that holds three blocks at once, but for batches that fit: blocks go on to further work, and there is more
 // than one of them.
 template <auto kernel, class... Arguments>
