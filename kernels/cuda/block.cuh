@@ -45,7 +45,7 @@ __device__ inline void sort_in_block(const Team<L>& team, const Batch& batch, in
       for (int i = 0; i < I; ++i) value[i] = sample[i] < size ? values[sample[i]] : not_a_number<V>();
     }
   };
-  if (last == 0) {  // none of the warp's samples is there
+  if (L > 2 * kWarp && last == 0) {  // none of the warp's samples is there; two warps nearly always have some
 #pragma unroll
     for (int i = 0; i < I; ++i) e[i] = E::make(not_a_number<V>(), team.thread * I + i);
   } else {

@@ -93,7 +93,7 @@ struct Known {
   Pair sums[2];  // of incoming gradients, of both halves
 };
 
-// The same of group g, which is sorted; `has_ties`: are they to be found?
+// Finds it out of group g, which is sorted; `has_ties`: equal ranks where the halves meet too?
 template <class Memory, bool has_ties, class V, int L>
 __device__ inline void look_at_group(const Team<L>& team, const Call& call, int64_t g, uint32_t size, Known<V>& known) {
   using Key = KeyOf<V>;
