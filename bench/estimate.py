@@ -229,7 +229,7 @@ def way_of(code, threads, items, ties):
     """From one tile to the next."""
     if threads == 1 and items in TINY:
         return way_of_tiny(code, items)
-    if items == 32:
+    if threads > 32 and items == 32:
         return way_of_two_turns(code, threads, 16)
     if threads <= 32:
         load = code.find("LDGSTS", line("small.cuh", "copy_ahead(to"))
@@ -411,6 +411,8 @@ def main():
     kinds = [(tiny, f"tiny_groupsILi{items}ELb1", 1, items) for items in TINY]
     kinds += [(small, f"small_groupsIfLi16ELi{threads}ELNS0_2OpE0ELb1", threads, 16) for threads in SMALL]
     in_two_turns = []
+    largest = disassemble("small_largest.cu", architecture)
+    kinds.append((largest, "small_groupsIfLi32ELi32ELNS0_2OpE0ELb1", 32, 32))
     if block:
         kinds += [
             (block, f"block_groupsIfLi{threads}ELi16ELNS0_2OpE0ELb1", threads, 16) for threads in (64, 128, 256, 512)

@@ -74,6 +74,7 @@ def on_gpu():
     ops, types = BACKENDS["cuda"], (torch.float32, torch.float64)
     groups_of_one_size(ops, "cuda")
     many_groups(ops, "cuda", samples=2**18)  # more than there are threads
+    ops.transform(torch.randn(4000, 1000, device="cuda"), 2)  # more than the device does at once by blocks
     groups_of_blocks(ops, "cuda")
     # A launch for all passes over large groups; a launch for each where there may be more of them.
     for samples in (20_000, 800_000):

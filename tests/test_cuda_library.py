@@ -31,6 +31,7 @@ LIMITS = {
     "small_groupsIfLi4": (96, 14 * 1024),
     "small_groupsIdLi4": (96, 14 * 1024),
     "ragged_groupsIfLi4": (96, 14 * 1024),
+    "small_groupsIfLi32": (168, 29 * 1024),
     "small_groups": (168, 28 * 1024),
     "ragged_groups": (168, 31 * 1024),
     "block_groups": (128, 6 * 1024),

@@ -103,9 +103,9 @@ def test_no_memory_beside_the_output():
 
 
 @pytest.mark.parametrize("baseline", ["none", "loo-1"])
-@pytest.mark.parametrize("n", [2, 4, 8, 16, 31, 32, 40, 64, 256, 512])
+@pytest.mark.parametrize("n", [2, 4, 8, 16, 31, 32, 40, 64, 256, 512, 1000])
 def test_a_large_batch_has_the_bits_of_a_small_one(n, baseline):
-    """Though a thread has up to 16 samples of the one, and 8 or 1 of the other."""
+    """Though a thread has up to 32 samples of the one, and 16, 8 or 1 of the other."""
     groups = 2**23 // n
     rewards = x(groups, n)
     rewards[1::3] = rewards[1::3].round()

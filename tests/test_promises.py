@@ -149,7 +149,7 @@ def test_gradients_of_such_rows(backend, baseline, n):
 
 @pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels tell small batches from large ones")
 @every_baseline
-@pytest.mark.parametrize("n", [9, 16, 31, 64, 100, 256])
+@pytest.mark.parametrize("n", [9, 16, 31, 64, 100, 256, 700, 1024])
 def test_small_batches_take_other_kernels_of_the_same_bits(baseline, n):
     backend, k = BACKENDS["cuda on cpu"], 3
     values, offsets = batch(1, 6 * n)[0], torch.tensor([0, n, n + 4, 2 * n, 4 * n - 2, 6 * n])
@@ -162,6 +162,23 @@ def test_small_batches_take_other_kernels_of_the_same_bits(baseline, n):
         for most_blocks in (2, 10**6):  # fewer than a thread for each sample takes, and as many
             with backend.small_batches_fit(most_blocks):
                 assert identical(op(x), y)
+
+
+@pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels tell small batches from large ones")
+@pytest.mark.parametrize("n", [513, 700, 1000, 1024])
+def test_a_warp_with_32_samples_a_thread_gives_the_bits_of_a_block(n):
+    """Rewards that lie close together, ties, absent, infinite and huge ones."""
+    backend, x = BACKENDS["cuda on cpu"], batch(12, n).nan_to_num(0.5)
+    absent = x[0] > 0.5
+    x[1], x[2], x[3] = (2 * x[1]).round(), (x[2] > 0).float(), x[3].masked_fill(absent, torch.nan)
+    x[4], x[5], x[6] = 1 + x[4] * 2**-13, 1 + (9 * x[5]).round() * 2.0**-23, torch.nan
+    x[7], x[8] = x[7].sort().values, x[8].sort(descending=True).values
+    x[9, ::7], x[9, ::5], x[9, ::11] = torch.inf, -torch.inf, torch.nan
+    x[10], x[11, ::2] = (x[10] * 1e38).clamp(-3.4e38, 3.4e38), torch.inf
+    for k in (1, 2, 7, n):
+        y = backend.transform(x, k)
+        with backend.small_batches_fit():
+            assert identical(backend.transform(x, k), y), k
 
 
 @pytest.mark.skipif("cuda on cpu" not in BACKENDS, reason="only the CUDA kernels tell small batches from large ones")

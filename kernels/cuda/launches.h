@@ -37,6 +37,8 @@ cudaError_t run_tiny(const Call& call, Stream stream);
 
 // Groups of one size, up to 256 samples, or 512 where a thread has 16.
 cudaError_t run_small(const Call& call, Stream stream);
+// The same of up to 1,024 samples, for usual calls: a warp each, 32 samples a thread.
+cudaError_t run_small_largest(const Call& call, Stream stream);
 // The same for a kind of call: in files of their own, compiled side by side.
 template <class V, Op op, bool usual>
 cudaError_t run_small_of(const Call& call, Stream stream);

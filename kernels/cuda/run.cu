@@ -68,6 +68,15 @@ const char* run(const Call& call, void* workspace, void* stream_pointer) {
     bool is_done = false;
     error = run_quick(call, stream, &is_done);
     if (error == cudaSuccess && !is_done) error = is_tiny(call) ? run_tiny(call, stream) : run_small(call, stream);
+  } else if (largest <= 1024 && is_usual(call)) {
+    // A warp takes fewer instructions for a group than a block of two, but longer: not where all groups are done at
+    // once.
+    bool fit = false;
+    error = fit_in_blocks(call, largest, batch.count, &fit);
+    if (error == cudaSuccess && !fit) {
+      done = largest;
+      error = run_small_largest(call, stream);
+    }
   }
   if (error == cudaSuccess && done < most && (ragged || largest <= in_block)) {
     error = run_blocks(call, done + 1, most, stream);

@@ -62,7 +62,7 @@ __device__ inline void share_result(const Team& team, uint32_t tied, V (&y)[I]) 
   for (int i = 1; i < I; ++i) {
     if (tied >> i & 1) y[i] = y[i - 1];
   }
-  const bool has_first = tied != (1u << I) - 1;
+  const bool has_first = tied != 0xffffffffu >> (32 - I);
   const V before = team.nearest_before(y[I - 1], has_first);
   bool still = true;
 #pragma unroll
@@ -132,13 +132,14 @@ __device__ inline void scan_any(const Team& team, const Coefficients<V>& c, V (&
   const bool in_parts = team.any(out_of_range);
   const V scale = out_of_range ? V(0.25) : V(1);
   Beyond outside = beyond;
-  uint32_t high = 0, low = 0;  // which values are infinite, a bit each; x_before and x_top behind them
+  using Bits = std::conditional_t<(I < 31), uint32_t, uint64_t>;
+  Bits high = 0, low = 0;  // which values are infinite, a bit each; x_before and x_top behind them
   if (in_parts) {
 #pragma unroll
     for (int i = 0; i < I + 2; ++i) {
       V& value = i < I ? x[i < I ? i : 0] : i == I ? x_before : x_top;
-      if (value == infinity<V>()) high |= 1u << i;
-      if (value == -infinity<V>()) low |= 1u << i;
+      if (value == infinity<V>()) high |= Bits{1} << i;
+      if (value == -infinity<V>()) low |= Bits{1} << i;
       value = finite_part(value, scale);
     }
   }
@@ -149,7 +150,7 @@ __device__ inline void scan_any(const Team& team, const Coefficients<V>& c, V (&
   for (uint32_t part = 0, last = computed_here(in_parts ? 1 : 0);; ++part) {
     scan(team, c, x, x_top, computed_here(rank0), x_before, outside, y);
     if (part == last) break;
-    const uint32_t plus = high >> part, minus = low >> part;  // by 0, so that this is not done ahead of the loop
+    const Bits plus = high >> part, minus = low >> part;  // by 0, so that this is not done ahead of the loop
     const auto sign = [&](int i) { return plus >> i & 1 ? V(1) : minus >> i & 1 ? V(-1) : V(0); };
 #pragma unroll
     for (int i = 0; i < I; ++i) {

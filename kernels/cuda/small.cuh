@@ -11,10 +11,10 @@ namespace pkpo::cuda {
 
 // Groups of up to L * I samples.
 template <class V, int I, int L, Op op, bool usual>
-__global__ void __launch_bounds__(kSmallBlock, small_blocks<V, I, L, op>()) small_groups(Call call) {
+__global__ void __launch_bounds__(small_threads<I>, small_blocks<V, I, L, op>()) small_groups(Call call) {
   if constexpr (usual) say_usual(call);
   using C = std::conditional_t<op == Op::backward, double, V>;
-  constexpr int teams = kWarp / L, room = L * I, warps = kSmallBlock / kWarp, buffers = sizeof(V) == 4 ? 2 : 1;
+  constexpr int teams = kWarp / L, room = L * I, warps = small_threads<I> / kWarp, buffers = sizeof(V) == 4 ? 2 : 1;
   __shared__ __align__(16) V values_of_warps[buffers][warps][kWarp * I + kPlaces];
   __shared__ __align__(16) C common[room], weights_of_warps[warps][kWarp * I];
   __shared__ double h_of_warps[op == Op::backward ? warps : 1][op == Op::backward ? teams * (room + 1) : 1];
@@ -97,15 +97,15 @@ __global__ void __launch_bounds__(kSmallBlock, small_blocks<V, I, L, op>()) smal
 }
 
 // Their launches.
-template <int L>
+template <int I, int L>
 int64_t blocks_for(const Call& call) {
-  constexpr int64_t groups = kWarp / L * (kSmallBlock / kWarp);  // a block
+  constexpr int64_t groups = kWarp / L * (small_threads<I> / kWarp);  // a block
   return (call.batch.count + groups - 1) / groups;
 }
 
 template <class V, int I, int L, Op op, bool usual>
 cudaError_t launch_small(const Call& call, Stream stream) {
-  return launch<small_groups<V, I, L, op, usual>>(blocks_for<L>(call), kSmallBlock, 0, stream, call);
+  return launch<small_groups<V, I, L, op, usual>>(blocks_for<I, L>(call), small_threads<I>, 0, stream, call);
 }
 
 // Groups of up to 16 L samples: 16 a thread take the fewest instructions; 8 a thread the shortest time where that is a
@@ -113,8 +113,9 @@ cudaError_t launch_small(const Call& call, Stream stream) {
 template <class V, int L, Op op, bool usual>
 cudaError_t launch_light(const Call& call, Stream stream) {
   bool is_one_turn = false;
-  const int64_t blocks = blocks_for<2 * L>(call);
-  const cudaError_t error = fits_at_once<small_groups<V, 8, 2 * L, op, usual>>(blocks, kSmallBlock, 0, &is_one_turn);
+  const int64_t blocks = blocks_for<8, 2 * L>(call);
+  const cudaError_t error =
+      fits_at_once<small_groups<V, 8, 2 * L, op, usual>>(blocks, small_threads<8>, 0, &is_one_turn);
   if (error != cudaSuccess) return error;
   return is_one_turn ? launch_small<V, 8, 2 * L, op, usual>(call, stream)
                      : launch_small<V, 16, L, op, usual>(call, stream);

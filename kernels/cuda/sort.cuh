@@ -1,9 +1,9 @@
 // Sorting in registers: I entries a thread by a network, then bitonic merges across the lanes of a warp, then merges by
 // merge path (Green, McColl and Bader, 2012) through shared memory across the warps of a block.
 //
-// Cost in compare-exchanges an entry: 19/8 in a thread that has 8, 60/16 in one that has 16; then for every doubling to
-// s threads log2(s) exchanges with other lanes and log2(I)/2 more in the thread. A merge across warps reads an entry
-// once or twice and writes it once.
+// Cost in compare-exchanges an entry: 19/8 in a thread that has 8, 60/16 in one that has 16, 185/32 in one that has 32;
+// then for every doubling to s threads log2(s) exchanges with other lanes and log2(I)/2 more in the thread. A merge
+// across warps reads an entry once or twice and writes it once.
 #pragma once
 
 #include "cuda/keys.cuh"
@@ -64,6 +64,27 @@ __device__ inline void sort_in_thread(Entry (&e)[16]) {
   order(e[6], e[8]), order(e[10], e[12]), order(e[3], e[5]), order(e[7], e[9]);
   order(e[3], e[4]), order(e[5], e[6]), order(e[7], e[8]), order(e[9], e[10]), order(e[11], e[12]);
   order(e[6], e[7]), order(e[8], e[9]);
+}
+
+// Twice that, and Batcher's merge: 185 exchanges, the fewest known.
+template <class Entry>
+__device__ inline void sort_in_thread(Entry (&e)[32]) {
+  Entry half[2][16];
+#pragma unroll
+  for (int i = 0; i < 32; ++i) half[i / 16][i % 16] = e[i];
+  sort_in_thread(half[0]);
+  sort_in_thread(half[1]);
+#pragma unroll
+  for (int i = 0; i < 32; ++i) e[i] = half[i / 16][i % 16];
+#pragma unroll
+  for (int i = 0; i < 16; ++i) order(e[i], e[i + 16]);
+#pragma unroll
+  for (int stride = 8; stride >= 1; stride /= 2) {
+#pragma unroll
+    for (int i = 0; i < 32; ++i) {
+      if ((i & stride) && i + stride < 32) order(e[i], e[i + stride]);
+    }
+  }
 }
 
 // A bitonic run in a thread becomes ascending.
@@ -261,9 +282,10 @@ __device__ inline void order_neighbours(const Team<L>& team, float (&x)[I], uint
 
 // Sorts the `size` samples x of a team, numbers `first` and on, by short keys. Gives values and numbers by rank, the
 // value of the thread before, top_of() and what is_rising() says; and whether they are in order. Few are not where
-// rewards spread: of 512 drawn at random one or two pairs have the same short key. These are exchanged; what is still
-// not in order is to be sorted with all bits. 16-bit floats, integers of 8 and 16 bits and bool, if finite, are in
-// order at once. values_at(samples, values) gives NaN where there is no sample.
+// rewards spread: of 512 drawn at random one or two pairs have the same short key, of 1,024, whose keys are shorter by
+// a bit, some ten. These are exchanged, of so many samples before anything is looked at; what is still not in order is
+// to be sorted with all bits. 16-bit floats, integers of 8 and 16 bits and bool, if finite, are in order at once, but
+// for large integers of 16 bits among more than 512. values_at(samples, values) gives NaN where there is no sample.
 template <int I, int L, class ValuesAt>
 __device__ inline bool sort_by_short_keys(const Team<L>& team, const float (&x)[I], uint32_t first, bool is_full,
                                           uint32_t size, ValuesAt values_at, float (&value)[I], uint32_t (&sample)[I],
@@ -271,13 +293,14 @@ __device__ inline bool sort_by_short_keys(const Team<L>& team, const float (&x)[
   sort_short_keys(team, x, first, sample);
   values_at(sample, value);
 #pragma unroll 1
-  for (int turn = 0;; ++turn) {
+  for (int turn = L * I > 512 ? 1 : 0;; ++turn) {
+    if (L * I > 512) order_neighbours(team, value, sample);
     before = team.previous(value[I - 1]);
     top = top_of(team, value, is_full, size);
     rises = is_rising(team, value, before, top);
     if (rises || is_in_order(team, value, before, top)) return true;
     if (turn == 2) return false;
-    order_neighbours(team, value, sample);
+    if (L * I <= 512) order_neighbours(team, value, sample);
   }
 }
 

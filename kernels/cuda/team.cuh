@@ -135,39 +135,41 @@ struct Tree {
 // A thread's leaves as trees of eight, above which sums are taken in type Sum.
 template <int I, class T, class Op, class Sum>
 struct Trees {
-  static constexpr int kLeaves = I < 8 ? I : 8, kTrees = I / kLeaves;
-  static_assert(kTrees <= 2);
-  Tree<kLeaves, T, Op> first, second;  // one and the same where there is one
+  Trees<I / 2, T, Op, Sum> low, high;
   Op op;
 
   template <int at>
-  __device__ static Tree<kLeaves, T, Op> of(const T (&leaf)[I]) {
-    T own[kLeaves];
+  __device__ static Trees<I / 2, T, Op, Sum> of(const T (&leaf)[I]) {
+    T own[I / 2];
 #pragma unroll
-    for (int i = 0; i < kLeaves; ++i) own[i] = leaf[at + i];
-    return Tree<kLeaves, T, Op>(own);
+    for (int i = 0; i < I / 2; ++i) own[i] = leaf[at + i];
+    return Trees<I / 2, T, Op, Sum>(own);
   }
-  __device__ explicit Trees(const T (&leaf)[I]) : first(of<0>(leaf)), second(of<I - kLeaves>(leaf)) {}
-  __device__ Sum all() const {
-    const Sum own = first.all();
-    return kTrees == 1 ? own : op(own, Sum(second.all()));
-  }
+  __device__ explicit Trees(const T (&leaf)[I]) : low(of<0>(leaf)), high(of<I / 2>(leaf)) {}
+  __device__ Sum all() const { return op(low.all(), high.all()); }
   // `before` all leaves, then those up to leaf i.
   __device__ T up_to(int i, Sum before) const {
-    if (i < kLeaves) return first.first(T(before), i + 1);
-    return second.first(T(op(before, Sum(first.all()))), i + 1 - kLeaves);
+    return i < I / 2 ? low.up_to(i, before) : high.up_to(i - I / 2, op(before, low.all()));
   }
   // `after` all leaves, then those from leaf i on.
-  __device__ T from(int i, Sum after) const { return last(i, I - i, after); }
-  // `after` all leaves, then those behind leaf i.
-  __device__ T behind(int i, Sum after) const { return last(i, I - 1 - i, after); }
-
- private:
-  // `after`, then the last `count`, for leaf i.
-  __device__ T last(int i, int count, Sum after) const {
-    if (kTrees == 1 || i >= kLeaves) return second.last(T(after), count);
-    return first.last(T(op(after, Sum(second.all()))), count - kLeaves);
+  __device__ T from(int i, Sum after) const {
+    return i < I / 2 ? low.from(i, op(after, high.all())) : high.from(i - I / 2, after);
   }
+  // `after` all leaves, then those behind leaf i.
+  __device__ T behind(int i, Sum after) const {
+    return i < I / 2 ? low.behind(i, op(after, high.all())) : high.behind(i - I / 2, after);
+  }
+};
+template <int I, class T, class Op, class Sum>
+  requires(I <= 8)
+struct Trees<I, T, Op, Sum> {
+  Tree<I, T, Op> tree;
+
+  __device__ explicit Trees(const T (&leaf)[I]) : tree(leaf) {}
+  __device__ Sum all() const { return tree.all(); }
+  __device__ T up_to(int i, Sum before) const { return tree.first(T(before), i + 1); }
+  __device__ T from(int i, Sum after) const { return tree.last(T(after), I - i); }
+  __device__ T behind(int i, Sum after) const { return tree.last(T(after), I - 1 - i); }
 };
 
 // What lies before a thread, after it, and all of it.

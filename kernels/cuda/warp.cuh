@@ -9,12 +9,15 @@
 namespace pkpo::cuda {
 
 constexpr int kSmallBlock = 128;
+// Where a thread has 32 samples a warp has much to keep in shared memory: smaller blocks, as many warps.
+template <int I>
+constexpr int small_threads = I == 32 ? kSmallBlock / 2 : kSmallBlock;
 
 // So many blocks a multiprocessor shall hold at least, the most that leave every kernel its registers: of 65,536, 80 a
-// thread for 4 float32 samples, 96 for 8, 128 for 16, 168 for float64 and for gradients.
+// thread for 4 float32 samples, 96 for 8, 128 for 16, 168 for 32, for float64 and for gradients.
 template <class V, int I, int L, Op op>
 constexpr int small_blocks() {
-  return op == Op::backward || sizeof(V) == 8 ? 3 : I == 16 ? 4 : I == 4 ? 6 : 5;
+  return op == Op::backward || sizeof(V) == 8 ? 3 : I == 32 ? 6 : I == 16 ? 4 : I == 4 ? 6 : 5;
 }
 
 // A team's group: samples x[i], which have the numbers of number_of() from `first` on, to ranks. values_at(samples,
@@ -82,10 +85,22 @@ __device__ inline void weigh_teams(const Call& call, const Team<L>& team, const 
   Sorted<I, V> group;
   group.rank0 = computed_here(team.thread * I);
   sort_group(team, x, its.first, its.is_full, its.size, values_at, group);
+  // Two in a register while others are scarce.
+  uint32_t pairs[I / 2];
+  if constexpr (I == 32) {
+#pragma unroll
+    for (int i = 0; i < I / 2; ++i) {
+      pairs[i] = computed_here(group.sample[2 * i] | group.sample[2 * i + 1] << 16);
+    }
+  }
   Shape shape;
   const C* w = weights_for(group.n, group.rank0, shape);
   const Coefficients<C> c(shape, w);
   weigh_for<op>(call, team, c, its.origin, op == Op::backward ? number() : 0, h, spare, group);
+  if constexpr (I == 32) {
+#pragma unroll
+    for (int i = 0; i < I; ++i) group.sample[i] = i % 2 ? pairs[i / 2] >> 16 : pairs[i / 2] & 0xffffu;
+  }
   if constexpr (op == Op::max_at_k) {
     if (team.thread == 0 && its.is_group) {
       store_element(call.out, call.batch.dtype, number() * call.stride, group.n > 0 ? group.x[0] : not_a_number<V>());
