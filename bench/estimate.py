@@ -264,11 +264,11 @@ def way_of_two_turns(code, threads, items):
         for merge in range(round(math.log2(threads / 32))):
             stages += merge_of(code, line("block.cuh", "merge_warps<L>(e"), items, merge)
         stages.append(code.find("STS", line("two_turns.cuh", "put(both, first + team.thread * I, first)")))
-    for half in ("put(merged, rank, 0)", "both.put(rank + i, merged.get(rank + i))"):
-        which = "rank, e);" if "merged, rank" in half else "kTurn + rank, e);"
-        merging = line("two_turns.cuh", f"merge_on_shelf<I>(both, 0, kTurn, kTurn, {which}")
+    halves = {"rank": "put(merged, rank, 0)", "kTurn + rank": "both.put(rank + i, merged.get(rank + i))"}
+    for rank, put in halves.items():
+        merging = line("two_turns.cuh", f"merge_on_shelf<I>(both, 0, kTurn, kTurn, {rank}, e);")
         stages += searched(code, merging, round(math.log2(threads * items)))
-        stages.append(code.find("STS", line("two_turns.cuh", half)))
+        stages.append(code.find("STS", line("two_turns.cuh", put)))
     product = code.find(None, line("two_turns.cuh", "if (team.thread == 0) known.product = product"))
     terms = line("scan.cuh", "coefficient[i] *=")
     sum_up = code.find("FMUL", line("two_turns.cuh", "sums_of(team, c, group.x"), terms)

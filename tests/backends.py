@@ -58,6 +58,16 @@ def triton_packets(key):
     return packets_of(f"pkpo_triton_{key.lower()}", lambda library: _triton.implement(library, key))
 
 
+@contextlib.contextmanager
+def held(setting, value, usual):
+    """What a function sets, for a while another value."""
+    setting(value)
+    try:
+        yield
+    finally:
+        setting(usual)
+
+
 class CudaOnCpuOps(Ops):
     """The CUDA kernels' own sources, compiled for the CPU (cuda_on_cpu/cuda_on_cpu.h)."""
 
@@ -69,37 +79,22 @@ class CudaOnCpuOps(Ops):
         self.library = ctypes.CDLL(str(Path(folder) / "_cuda_on_cpu.so"))
         super().__init__(packets_of("pkpo_cuda_on_cpu", lambda library: self.library.pkpo_cuda_register()))
 
-    @contextlib.contextmanager
     def small_batches_fit(self, most_blocks=10**6):
         """Kernels as for batches of which a GPU takes all groups at once, in so many blocks; else as for larger ones,
         whatever the batch."""
-        self.library.cuda_on_cpu_fits(most_blocks)
-        try:
-            yield
-        finally:
-            self.library.cuda_on_cpu_fits(0)
+        return held(self.library.cuda_on_cpu_fits, most_blocks, 0)
 
     def launches(self):
         """How many there have been."""
         return self.library.cuda_on_cpu_launches()
 
-    @contextlib.contextmanager
     def a_launch_for_each_pass(self):
         """Large groups as where the device has no room for a grid whose blocks wait for each other."""
-        self.library.cuda_on_cpu_cooperates(False)
-        try:
-            yield
-        finally:
-            self.library.cuda_on_cpu_cooperates(True)
+        return held(self.library.cuda_on_cpu_cooperates, False, True)
 
-    @contextlib.contextmanager
     def little_shared_memory(self):
         """As on GPUs whose blocks have 99 KB of it at most."""
-        self.library.cuda_on_cpu_has_little_shared_memory(True)
-        try:
-            yield
-        finally:
-            self.library.cuda_on_cpu_has_little_shared_memory(False)
+        return held(self.library.cuda_on_cpu_has_little_shared_memory, True, False)
 
 
 class TritonInterpretedOps(Ops):

@@ -33,10 +33,10 @@ WIDE_ROWS = [(torch.float32, 4097), (torch.float32, 8192), (torch.float64, 6000)
 WIDE_ROWS += [(torch.float16, 8193), (torch.float32, 16_384)]
 
 
-def whole_numbers(dtype, kind):
+def whole_numbers(dtype, kind, *shape):
     most = MOST[dtype] if kind == "spread" else min(3, MOST[dtype])
     signed = dtype not in (torch.uint8, torch.bool)
-    values = (random(int(OFFSETS[-1]), dtype=torch.float64) * most / 3).round().clamp(-most, most).long()
+    values = (random(*shape, dtype=torch.float64) * most / 3).round().clamp(-most, most).long()
     return values if signed else values.abs()
 
 
@@ -85,7 +85,7 @@ def groups(present):
 @pytest.mark.parametrize("kind", ["spread", "ties"])
 @pytest.mark.parametrize("dtype", MOST, ids=str)
 def test_against_integers(backend, dtype, kind):
-    values = whole_numbers(dtype, kind)
+    values = whole_numbers(dtype, kind, int(OFFSETS[-1]))
     rewards, present = values.to(dtype), torch.ones(values.shape, dtype=torch.bool)
     if dtype.is_floating_point:
         present[5 : OFFSETS[2] : 7] = False  # in the first two groups
@@ -109,8 +109,7 @@ def test_against_integers(backend, dtype, kind):
 @pytest.mark.parametrize("kind", ["spread", "ties"])
 @pytest.mark.parametrize("dtype,n", WIDE_ROWS, ids=str)
 def test_rows_against_integers(backend, dtype, n, kind):
-    most = MOST[dtype] if kind == "spread" else 3
-    values = (random(3, n, dtype=torch.float64) * most / 3).round().clamp(-most, most).long()
+    values = whole_numbers(dtype, kind, 3, n)
     present = torch.ones(values.shape, dtype=torch.bool)
     present[1, 5::7], present[2, n // 3 :] = False, False
     rewards, grad = values.to(dtype).masked_fill(~present, torch.nan), (3 * random(3, n)).round()

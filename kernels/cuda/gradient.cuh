@@ -78,6 +78,11 @@ __device__ inline double scan_gradient(const Team& team, const Coefficients<doub
   return value(add(add(beyond.below, parts.all), beyond.above));
 }
 
+// What each of `count` equal rewards gets of their gaps' difference.
+__device__ inline double share_of(double difference, uint32_t count) {
+  return count > 1 ? difference / static_cast<double>(count) : difference;
+}
+
 // The first and the last rank of equal value, for every rank of the team. `tied`: a bit for each of the thread's ranks
 // that has the value of the rank before.
 template <int I, class Team>

@@ -56,6 +56,35 @@ __device__ inline void look_at_neighbours(const Team& team, bool is_full, uint32
   group.before = team.thread == 0 ? group.x[0] : before;
 }
 
+// The first of the ranks begin .. end - 1 whose key is not below `key`, else `end`. For all lanes of a warp, which look
+// at as many ranks at once.
+template <class Keys, class Key>
+__device__ inline uint32_t first_not_below(const Keys& keys, uint32_t begin, uint32_t end, Key key) {
+  while (begin < end) {
+    const uint64_t step = (end - begin - 1) / kWarp + 1, at = begin + step * (threadIdx.x % kWarp + 1) - 1;
+    const uint32_t below = __popc(__ballot_sync(kAllLanes, at < end && keys[at] < key));
+    const uint64_t next = begin + step * below, last = next + step - 1;
+    begin = next < end ? static_cast<uint32_t>(next) : end;
+    end = last < end ? static_cast<uint32_t>(last) : end;
+  }
+  return begin;
+}
+
+// Values, and which of them are equal, of ranks whose keys these are: a team's of a group that it need not hold whole,
+// `before` of the rank before. group.rank0 and n are set.
+template <int I, class V>
+__device__ inline void set_by_keys(const KeyOf<V> (&key)[I], KeyOf<V> before, KeyOf<V> top, Sorted<I, V>& group) {
+  group.tied = 0;
+#pragma unroll
+  for (int i = 0; i < I; ++i) {
+    const uint32_t rank = group.rank0 + i;
+    if (rank > 0 && rank < group.n && key[i] == (i ? key[i > 0 ? i - 1 : 0] : before)) group.tied |= 1u << i;
+    group.x[i] = value_of(key[i]);
+  }
+  group.before = value_of(before);
+  group.top = value_of(top);
+}
+
 // transform and max_at_k of a whole group, whose values are overwritten; y by rank. `spare` as for scan_any.
 template <int I, class V, class Team>
 __device__ inline void weigh(const Team& team, const Coefficients<V>& c, Sorted<I, V>& group, V* spare, V (&y)[I]) {
@@ -87,8 +116,7 @@ __device__ inline void weigh_gradient(const Team& team, const Coefficients<doubl
   for (int i = 0; i < I; ++i) {
     gx[i] = 0;
     if (group.rank0 + i >= group.n) continue;
-    const double share = h[first[i]] - h[last[i] + 1];
-    gx[i] = last[i] > first[i] ? share / static_cast<double>(last[i] - first[i] + 1) : share;
+    gx[i] = share_of(h[first[i]] - h[last[i] + 1], last[i] - first[i] + 1);
   }
 }
 

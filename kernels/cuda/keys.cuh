@@ -95,6 +95,7 @@ struct ShelfOfTwo {
   __device__ ShelfOfTwo(void* its_keys, void* its_samples)
       : keys(static_cast<Key*>(its_keys)), samples(static_cast<uint16_t*>(its_samples)) {}
   static constexpr size_t bytes(uint32_t count) { return (sizeof(Key) + 2) * place(count); }
+  __device__ Key operator[](uint32_t i) const { return keys[place(i)]; }
 };
 
 template <int I>

@@ -87,21 +87,7 @@ __device__ inline void store_ranks(T* to, uint32_t rank, uint32_t size, const T 
   }
 }
 
-// The first of the ranks begin .. end - 1 whose key is not below `key`, else `end`. For all lanes of a warp, which look
-// at as many ranks at once.
-template <class Key>
-__device__ inline uint32_t first_not_below(const Key* keys, uint32_t begin, uint32_t end, Key key) {
-  while (begin < end) {
-    const uint64_t step = (end - begin - 1) / kWarp + 1, at = begin + step * (threadIdx.x % kWarp + 1) - 1;
-    const uint32_t below = __popc(__ballot_sync(kAllLanes, at < end && keys[at] < key));
-    const uint64_t next = begin + step * below, last = next + step - 1;
-    begin = next < end ? static_cast<uint32_t>(next) : end;
-    end = last < end ? static_cast<uint32_t>(last) : end;
-  }
-  return begin;
-}
-
-// The same for all threads of a block, for a question that is rarely asked.
+// What a warp finds, for all threads of a block: for a question that is rarely asked.
 template <int L, class Find>
 __device__ inline uint32_t found_by_a_warp(const Team<L>& team, Find find) {
   __shared__ uint32_t found;
@@ -150,15 +136,7 @@ struct TileRanks {
     load_ranks(keys, group.rank0, group.n, key);
     const uint32_t below = group.rank0 > 0 ? group.rank0 - 1 : 0;
     const KeyOf<V> before = below < group.n ? keys[below] : top;
-    group.tied = 0;
-#pragma unroll
-    for (int i = 0; i < kItems<L>; ++i) {
-      const uint32_t rank = group.rank0 + i;
-      if (rank > 0 && rank < group.n && key[i] == (i ? key[i > 0 ? i - 1 : 0] : before)) group.tied |= 1u << i;
-      group.x[i] = value_of(key[i]);
-    }
-    group.before = value_of(before);
-    group.top = value_of(top);
+    set_by_keys(key, before, top, group);
     lowest = group.n > 0 ? value_of(keys[0]) : V(0);
   }
   __device__ bool out_of_range() const { return !is_in_range(lowest) || !is_in_range(group.top); }
@@ -540,8 +518,7 @@ struct FinishGradients : Pass<kTeam, 2> {
         if (rank < n && ranks.shape.k > 0) {
           const uint32_t low = first[i] < ranks.first ? begin : first[i],
                          behind = last[i] < ranks.end ? last[i] + 1 : end;
-          gx = h[low] - (behind < n ? h[behind] : workspace.ends[number]);
-          if (behind - low > 1) gx /= static_cast<double>(behind - low);
+          gx = share_of(h[low] - (behind < n ? h[behind] : workspace.ends[number]), behind - low);
         }
         store_element(call.out, call.batch.dtype, tile.begin + sample[i], static_cast<V>(gx));
       }

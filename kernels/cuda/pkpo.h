@@ -42,11 +42,12 @@ struct Call {
   int64_t stride = 1;
 };
 
-// Bytes of device memory that `call` needs beside its output: 0 unless a group may have more samples than a block
-// takes.
+// Bytes of device memory that `call` needs beside its output: 0 unless a group may have more samples than a block of
+// the current device takes.
 size_t workspace_bytes(const Call& call);
 
-// Enqueues the kernels on `stream` of the current device. Gives an error's text, or null.
+// Enqueues the kernels on `stream` of the current device; `workspace` has workspace_bytes(call), null where these are
+// 0. Gives an error's text, or null.
 const char* run(const Call& call, void* workspace, void* stream);
 
 // Null where this library has code that the current device runs; else why not.

@@ -35,20 +35,18 @@ cudaError_t run_blocks(const Call& call, int64_t smallest, int64_t most, Stream 
   return error;
 }
 
-// Are all groups of one size, too large for a block's registers, and done by a block in two turns?
-cudaError_t takes_two_turns(const Call& call, bool* does) {
-  const int64_t in_block = largest_block(call);
-  *does = !call.batch.offsets.data && call.batch.width > in_block && call.batch.width <= 2 * in_block;
-  return *does ? fit_in_two_turns(call, does) : cudaSuccess;
-}
-
 }  // namespace
 
 size_t workspace_bytes(const Call& call) {
-  if (call.batch.count == 0 || largest_group(call.batch) <= largest_block(call)) return 0;
+  const Batch& batch = call.batch;
+  const int64_t largest = largest_group(batch), in_block = largest_block(call);
+  if (batch.count == 0 || largest <= in_block) return 0;
   bool in_two_turns = false;
-  if (takes_two_turns(call, &in_two_turns) == cudaSuccess && in_two_turns) return 0;
-  return large_workspace(call, static_cast<uint32_t>(largest_block(call) + 1));
+  if (!batch.offsets.data && largest <= 2 * in_block && fit_in_two_turns(call, &in_two_turns) == cudaSuccess &&
+      in_two_turns) {
+    return 0;
+  }
+  return large_workspace(call, static_cast<uint32_t>(in_block + 1));
 }
 
 const char* run(const Call& call, void* workspace, void* stream_pointer) {
@@ -81,9 +79,7 @@ const char* run(const Call& call, void* workspace, void* stream_pointer) {
   if (error == cudaSuccess && done < most && (ragged || largest <= in_block)) {
     error = run_blocks(call, done + 1, most, stream);
   }
-  bool in_two_turns = false;
-  if (error == cudaSuccess) error = takes_two_turns(call, &in_two_turns);
-  if (error == cudaSuccess && in_two_turns) {
+  if (error == cudaSuccess && largest > in_block && !workspace) {
     error = run_two_turns(call, stream);
   } else if (error == cudaSuccess && largest > in_block) {
     bool is_done = false;

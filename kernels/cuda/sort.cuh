@@ -290,17 +290,18 @@ template <int I, int L, class ValuesAt>
 __device__ inline bool sort_by_short_keys(const Team<L>& team, const float (&x)[I], uint32_t first, bool is_full,
                                           uint32_t size, ValuesAt values_at, float (&value)[I], uint32_t (&sample)[I],
                                           float& before, float& top, bool& rises) {
+  constexpr bool first_of_all = L * I > 512;  // are neighbours exchanged?
   sort_short_keys(team, x, first, sample);
   values_at(sample, value);
 #pragma unroll 1
-  for (int turn = L * I > 512 ? 1 : 0;; ++turn) {
-    if (L * I > 512) order_neighbours(team, value, sample);
+  for (int turn = first_of_all;; ++turn) {
+    if (first_of_all) order_neighbours(team, value, sample);
     before = team.previous(value[I - 1]);
     top = top_of(team, value, is_full, size);
     rises = is_rising(team, value, before, top);
     if (rises || is_in_order(team, value, before, top)) return true;
     if (turn == 2) return false;
-    if (L * I <= 512) order_neighbours(team, value, sample);
+    if (!first_of_all) order_neighbours(team, value, sample);
   }
 }
 

@@ -61,20 +61,6 @@ __device__ inline void sort_in_two_turns(const Team<L>& team, const Batch& batch
   __syncthreads();
 }
 
-// The first of the ranks begin .. end - 1 whose key is not below `key`, else `end`.
-template <class Shelf, class Key>
-__device__ inline uint32_t first_on_shelf(const Shelf& shelf, uint32_t begin, uint32_t end, Key key) {
-  while (begin < end) {
-    const uint32_t middle = begin + (end - begin) / 2;
-    if (shelf.keys[Shelf::place(middle)] < key) {
-      begin = middle + 1;
-    } else {
-      end = middle;
-    }
-  }
-  return begin;
-}
-
 // What holds for a group, and what its halves need of each other: out of the registers' way.
 template <class V>
 struct Known {
@@ -98,22 +84,21 @@ template <class Memory, bool has_ties, class V, int L>
 __device__ inline void look_at_group(const Team<L>& team, const Call& call, int64_t g, uint32_t size, Known<V>& known) {
   using Key = KeyOf<V>;
   const auto both = Memory::both();
-  const auto key_at = [&](uint32_t rank) { return both.keys[both.place(rank)]; };
   constexpr uint32_t kTurn = Memory::kTurn;
   constexpr Key kAbsent = ~Key(0);
   if (team.thread >= kWarp) return;
-  const uint32_t n = key_at(size - 1) == kAbsent ? first_on_shelf(both, 0, size, kAbsent) : size;
-  const Key top = n > 0 ? key_at(n - 1) : key_of(V(0)), below = key_at(kTurn - 1);
+  const uint32_t n = both[size - 1] == kAbsent ? first_not_below(both, 0, size, kAbsent) : size;
+  const Key top = n > 0 ? both[n - 1] : key_of(V(0)), below = both[kTurn - 1];
   typename Known<V>::Tie tie{kTurn, kTurn};
-  if (has_ties && n > kTurn && key_at(kTurn) == below) {
-    tie = {first_on_shelf(both, 0, kTurn, below), first_on_shelf(both, kTurn, n, Key(below + 1))};
+  if (has_ties && n > kTurn && both[kTurn] == below) {
+    tie = {first_not_below(both, 0, kTurn, below), first_not_below(both, kTurn, n, Key(below + 1))};
   }
   if (team.thread > 0) return;
   known.group = g;
   known.shape = {n, clamp_k(k_of(call.batch, g), n, call.form), call.form};
   known.top = top;
   known.below = below;
-  known.out_of_range = n > 0 && !(is_in_range(value_of(key_at(0))) && is_in_range(value_of(top)));
+  known.out_of_range = n > 0 && !(is_in_range(value_of(both[0])) && is_in_range(value_of(top)));
   known.tie = tie;
 }
 
@@ -125,28 +110,23 @@ __device__ inline void get_ranks(const Team<L>& team, uint32_t first, const Know
   const KeyOf<V> top = known.top;
   KeyOf<V> key[I];
 #pragma unroll
-  for (int i = 0; i < I; ++i) key[i] = rank0 + i < n ? both.keys[both.place(rank0 + i)] : top;
+  for (int i = 0; i < I; ++i) key[i] = rank0 + i < n ? both[rank0 + i] : top;
   KeyOf<V> before = rank0 == 0 ? key[0] : top;
-  if (rank0 > 0 && rank0 <= n) before = team.thread == 0 ? known.below : both.keys[both.place(rank0 - 1)];
+  if (rank0 > 0 && rank0 <= n) before = team.thread == 0 ? known.below : both[rank0 - 1];
   group.n = n;
   group.rank0 = rank0;
-  group.top = value_of(top);
-  group.before = value_of(before);
-  group.tied = 0;
-#pragma unroll
-  for (int i = 0; i < I; ++i) {
-    const uint32_t rank = rank0 + i;
-    if (rank > 0 && rank < n && key[i] == (i ? key[i > 0 ? i - 1 : 0] : before)) group.tied |= 1u << i;
-    group.x[i] = value_of(key[i]);
-  }
+  set_by_keys(key, before, top, group);
 }
 
-template <class Memory, int L, int I>
-__device__ inline void get_samples_by_rank(const Team<L>& team, uint32_t first, uint32_t (&sample)[I]) {
+// Which samples they are.
+template <class Memory, class V, int L, int I>
+__device__ inline void get_samples_by_rank(const Team<L>& team, uint32_t first, const Known<V>& known,
+                                           Sorted<I, V>& group) {
   const auto both = Memory::both();
-  const uint32_t rank0 = first + computed_here(team.thread * I);
+  group.n = known.shape.n;
+  group.rank0 = first + computed_here(team.thread * I);
 #pragma unroll
-  for (int i = 0; i < I; ++i) sample[i] = both.samples[both.place(rank0 + i)];
+  for (int i = 0; i < I; ++i) group.sample[i] = both.samples[both.place(group.rank0 + i)];
 }
 
 // From both halves' results, x of a rank, to the row of them; it is shared memory's first, whatever stood there.
@@ -231,9 +211,7 @@ __device__ inline void weigh_in_two_turns(const Team<L>& team, const Call& call,
 
   Sorted<I, V> low, high;
   const auto get = [&](uint32_t first, Sorted<I, V>& group) {
-    group.n = known.shape.n;
-    group.rank0 = first + computed_here(team.thread * I);
-    get_samples_by_rank<Memory>(team, first, group.sample);
+    get_samples_by_rank<Memory>(team, first, known, group);
 #pragma unroll
     for (int i = 0; i < I; ++i) group.x[i] = results[both.place(group.rank0 + i)];
   };
@@ -250,9 +228,7 @@ __device__ inline void weigh_gradient_in_two_turns(const Team<L>& team, const Ca
   double* h = reinterpret_cast<double*>(dynamic_shared());
   const auto get_gradients = [&](uint32_t first, double (&gy)[I]) {
     Sorted<I, V> group;
-    group.n = known.shape.n;
-    group.rank0 = first + computed_here(team.thread * I);
-    get_samples_by_rank<Memory>(team, first, group.sample);
+    get_samples_by_rank<Memory>(team, first, known, group);
     load_gradient(call, known.group * size, known.group, group, gy);
   };
   uint32_t tied = 0;  // of the lower half, and of the upper one behind them
@@ -318,18 +294,14 @@ __device__ inline void weigh_gradient_in_two_turns(const Team<L>& team, const Ca
       group.x[i] = 0;
       if (group.rank0 + i >= n) continue;
       const uint32_t from = first[i] < begin_of_turn ? known.tie.begin : first[i],
-                     behind = last[i] < end_of_turn ? last[i] + 1
-                              : end_of_turn < n     ? known.tie.end
-                                                    : end_of_turn;
-      double gx = h[from] - h[behind];
-      if (behind - from > 1) gx /= static_cast<double>(behind - from);
-      group.x[i] = static_cast<V>(gx) + V(0);  // no zero is negative
+                     behind = last[i] < end_of_turn ? last[i] + 1 : known.tie.end;
+      group.x[i] = static_cast<V>(share_of(h[from] - h[behind], behind - from)) + V(0);  // no zero is negative
     }
   };
   get(0, low);
   get(1, high);
-  get_samples_by_rank<Memory>(team, 0, low.sample);
-  get_samples_by_rank<Memory>(team, kTurn, high.sample);
+  get_samples_by_rank<Memory>(team, 0, known, low);
+  get_samples_by_rank<Memory>(team, kTurn, known, high);
   put_row(team, call, known, size, low, high);
 }
 
