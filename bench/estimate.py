@@ -247,7 +247,7 @@ def way_of(code, threads, items, ties):
     for merge in range(max(0, int(math.log2(threads / 32)))):
         stages += merge_of(code, line("block.cuh", "merge_warps<L>(e"), items, merge)
     if ties:
-        find = code.find(None, line("group.cuh", "group.tied |="))
+        find = code.find(None, line("group.cuh", "group.x[i] == (i ? group.x[i - 1] : before)"))
         share = code.find(None, line("scan.cuh", "y[i] = y[i - 1]")), code.find(None, line("scan.cuh", "y[i] = before"))
         stages += [find, scan, *share]
     else:
