@@ -4,8 +4,8 @@ For every kind of kernel that does a group in one launch: the instructions that 
 what they are for and by the units that execute them, counted in the code that nvcc makes (needs nvcc, but no GPU); the bytes
 that have to move; and which of them is the limit on an H200. Shared memory that is accessed in the samples' order, or where
 runs are merged, takes as many turns as lanes meet on a bank by chance. For larger groups every pass over them. A limit of
-throughput:
-what waits of its own add is measured (bench/gpu.py). Writes bench/results/estimate_sm90.txt.
+throughput: what waits of its own add is measured (bench/gpu.py). The more warps a multiprocessor holds, of 64 at most, the
+more of those waits others fill. Writes bench/results/estimate_sm90.txt.
 
 Counted is the way that a call usually takes: transform of float32, loo-1 with k >= 2, groups of one size that fill their
 teams, no absent samples, no ties, no infinite rewards, keys that 32 bits tell apart. It is the shortest way through the
@@ -65,6 +65,20 @@ def unit(name):
     return found, turns if found == "exchange" else 1
 
 
+# A multiprocessor of compute capability 9.0: in each of four parts 16,384 registers, which a warp has in pieces of 256; and
+# shared memory, of which every block takes 1,024 bytes more than its own.
+PARTS, REGISTERS, PIECE = 4, 16384, 256
+SHARED, OF_BLOCK = 228 * 1024, 1024
+
+
+def warps_at_once(code, threads):
+    """How many warps of blocks of so many threads a multiprocessor holds; memory asked for at the launch is not counted."""
+    of_warp = -(-32 * code.registers // PIECE) * PIECE
+    warps = PARTS * (REGISTERS // of_warp)
+    of_block = threads // 32
+    return min(warps // of_block, SHARED // (code.shared + OF_BLOCK), 64 // of_block) * of_block
+
+
 SMALL = (1, 2, 4, 8, 16, 32)  # threads of a group that shares a warp; 16 samples each
 TINY = (2, 4, 8)  # samples of a group that a thread has
 QUICK = (2, 4, 8, 16, 32)  # threads of a group that has one for each sample
@@ -100,11 +114,17 @@ def disassemble(source, architecture):
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernels.cubin"
         flags = ["-std=c++20", "-O3", "-fmad=false", "-lineinfo", f"-arch=sm_{architecture}", f"-I{ROOT / 'kernels'}"]
-        subprocess.run(
-            [nvcc(), *flags, '-DPKPO_CUDA_ARCHS=""', "-cubin", str(KERNELS / source), "-o", cubin], check=True
+        flags += ["-Xptxas=-v", '-DPKPO_CUDA_ARCHS=""']
+        done = subprocess.run(
+            [nvcc(), *flags, "-cubin", str(KERNELS / source), "-o", cubin], check=True, capture_output=True, text=True
         )
         text = subprocess.run([nvdisasm, "-gi", "-c", cubin], check=True, capture_output=True, text=True).stdout
-    return {part.split()[0]: Code(part) for part in text.split("//--------------------- .text.")[1:]}
+    functions = {part.split()[0]: Code(part) for part in text.split("//--------------------- .text.")[1:]}
+    for report_of in done.stderr.split("Compiling entry function '")[1:]:
+        code = functions[report_of.split("'")[0]]
+        code.registers = int(re.search(r"Used (\d+) registers", report_of)[1])
+        code.shared = int((re.search(r"(\d+) bytes smem", report_of) or [0, 0])[1])
+    return functions
 
 
 class Code:
@@ -225,6 +245,14 @@ def ways_of_quick(architecture):
         yield f"{lanes:>6}{len(way):>14}{len(way) - since[0]:>24}{len(way) - since[1]:>16}"
 
 
+def scan_of(code):
+    """Of groups that are plain, where a kernel has code for those alone; else of any."""
+    terms = line("scan.cuh", "coefficient[i] *=")
+    plain = line("group.cuh", "scan<groups == Groups::usual>(team, c, group.x")
+    is_apart = any(plain in lines for lines in code.lines)
+    return code.find("FMUL", plain if is_apart else line("group.cuh", "scan_any(team, c, group.x"), terms)
+
+
 def way_of(code, threads, items, ties):
     """From one tile to the next."""
     if threads == 1 and items in TINY:
@@ -237,7 +265,7 @@ def way_of(code, threads, items, ties):
     else:
         load = code.find("LDG", line("rows.cuh", "word[i] = reinterpret_cast<const uint4*>(start)"))
         put = code.find("STS", line("group.cuh", "to[group.sample[i]] = group.x[i]"))
-    scan = code.find("FMUL", line("group.cuh", "scan_any(team, c, group.x"), line("scan.cuh", "coefficient[i] *="))
+    scan = scan_of(code)
     store = code.find("STG", line("rows.cuh", "store(to + i * 4 * threads"))
     stages = [load]
     if threads >= 8:
@@ -282,7 +310,7 @@ def way_of_two_turns(code, threads, items):
 def way_of_ragged(code, threads, items, kept):
     """From one tile to the next, of groups that have one k and, where their weights are kept, fill their threads."""
     load = code.find("LDG", line("rows.cuh", "word[i] = reinterpret_cast<const uint4*>(start)"))
-    scan = code.find("FMUL", line("group.cuh", "scan_any(team, c, group.x"), line("scan.cuh", "coefficient[i] *="))
+    scan = scan_of(code)
     if kept:
         samples = code.find("LDS", line("group.cuh", "x[4 * j + i] = pieces"))
         put = code.find("STS", line("warp.cuh", "values[group.sample[i]] = group.x[i]"))
@@ -312,14 +340,14 @@ def count(code, way, items):
         line("two_turns.cuh", "if (is_any) put(both, kTurn + rank, 0)"): "merge",
         line("two_turns.cuh", "both.put(rank + i, merged.get(rank + i))"): "merge",
         line("two_turns.cuh", "sort_in_block<V, true>(team"): "sort in warps",
-        line("two_turns.cuh", "set_weights<I>(team, known.shape, group.rank0"): "weights",
+        line("two_turns.cuh", "set_weights_by_pieces<I>(team, known.shape, group.rank0"): "weights",
         line("two_turns.cuh", "store_row<L, 2 * I>(values"): "rows out",
         line("two_turns.cuh", "put_results(team, low"): "put",
         line("two_turns.cuh", "put_results(team, high"): "put",
         line("two_turns.cuh", "sums_of(team, c, group.x"): "scan",
         line("two_turns.cuh", "scan_any(team, c, group.x"): "scan",
         line("block.cuh", "sort_in_block<V, Memory::narrow>(team"): "sort in warps",
-        line("warp.cuh", "sort_group(team, x, its.first"): "sort",
+        line("warp.cuh", "sort_group<groups>(team, x, its.first"): "sort",
         line("tiny.cuh", "sort_in_thread(ordered);  // of values alone"): "sort",
         line("tiny.cuh", "scan(Team<1>(), c, ordered"): "scan",
         line("tiny.cuh", "find_results(x, ordered, y, result);  // of a plain group"): "put",
@@ -338,9 +366,10 @@ def count(code, way, items):
         line("ragged.cuh", "return steps[i]"): "weights",
         line("coefficients.cuh", "put_weights(team, own, w)"): "weights",
         line("group.cuh", "scan_any(team, c, group.x"): "scan",
+        line("group.cuh", "scan<groups == Groups::usual>(team, c, group.x"): "scan",
         line("warp.cuh", "values[group.sample[i]] = group.x[i]"): "put",
         line("warp.cuh", "put_results(team, group, has_answer"): "put",
-        line("block.cuh", "put_results(team, group, shape"): "put",
+        line("block.cuh", "put_results(again, group, shape"): "put",
     }
     at_random = {
         line("warp.cuh", "value[i] = values[sample[i]]"),
@@ -391,6 +420,11 @@ def passes(architecture):
         yield line
     total = sum(moved * times for _, moved, times, _ in PASSES)
     yield f"All of them: {total} bytes, {total / 8:.1f} times those of a copy."
+
+
+def block_of(threads, items):
+    """Threads of a block."""
+    return threads if threads > 32 else 64 if items == 32 else 128
 
 
 def main():
@@ -444,7 +478,8 @@ def main():
     for heading, (rows, way, moved) in tables.items():
         memory = moved / BANDWIDTH
         table = (
-            f"{'n':>6}{'threads':>9}{'instructions':>14}{'ps of work':>12}{'ps of memory':>14}{'of a copy':>11}  limit"
+            f"{'n':>6}{'threads':>9}{'registers':>11}{'warps':>7}{'instructions':>14}{'ps of work':>12}{'ps of memory':>14}"
+            f"{'of a copy':>11}  limit"
         )
         out += ["", heading, table]
         details = []
@@ -456,8 +491,8 @@ def main():
             limit = max(times, key=times.get)
             work = max(time for name, time in times.items() if name != "memory")
             out.append(
-                f"{threads * items:>6}{threads:>9}{units['issue']:>14.0f}{1e12 * work:>12.2f}{1e12 * memory:>14.2f}"
-                f"{times[limit] / copy:>11.2f}  {limit}"
+                f"{threads * items:>6}{threads:>9}{code.registers:>11}{warps_at_once(code, block_of(threads, items)):>7}"
+                f"{units['issue']:>14.0f}{1e12 * work:>12.2f}{1e12 * memory:>14.2f}{times[limit] / copy:>11.2f}  {limit}"
             )
             details += [
                 f"{threads * items:>6}  " + ", ".join(f"{part} {number:.0f}" for part, number in what.most_common()),

@@ -85,18 +85,21 @@ __device__ inline void unpack(const Team<L>& team, const typename Entries<V>::En
   const V before = team.previous(group.x[I - 1]);
   const bool is_full = size == L * I;
   group.top = top_of(team, group.x, is_full, size);
-  look_at_neighbours(team, is_full, size, before, is_rising(team, group.x, before, group.top), group);
+  look_at_neighbours<Groups::any>(team, is_full, size, before, is_rising(team, group.x, before, group.top), group);
 }
+
+// So many blocks a multiprocessor shall hold at least: 128 registers a thread, or 96.
+template <int L, bool usual>
+constexpr int blocks_at_once = (usual && L <= 128 ? 640 : 512) / L;
 
 // Groups of `smallest` to L * I samples; others are left alone.
 template <class V, int L, int I, Op op, bool usual>
-__global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t smallest) {
+__global__ void __launch_bounds__(L, blocks_at_once<L, usual>) block_groups(Call call, uint32_t smallest) {
   if constexpr (usual) say_usual(call);
   using C = std::conditional_t<op == Op::backward, double, V>;
   void* memory = dynamic_shared();
   V* values = static_cast<V*>(memory);
   const Batch& batch = call.batch;
-  const Team<L> team;
   using Memory = BlockMemory<V, L, I, op>;
   C* w = reinterpret_cast<C*>(dynamic_shared() + Memory::weights);
   uint16_t* samples = reinterpret_cast<uint16_t*>(dynamic_shared() + Memory::samples);
@@ -106,21 +109,23 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
   n_of_w = 0xffffffffu;
   k_of_w = 0;
   __shared__ struct Waiting {
-    int64_t base;
+    int64_t base, group;
     uint32_t at;
+    Extent extent;
   } waiting_of_warps[L / kWarp];
-  Waiting& waiting = waiting_of_warps[threadIdx.x / kWarp];
+  const auto waiting = [&]() -> Waiting& { return waiting_of_warps[thread_here() / kWarp]; };
 
-  const auto weigh_group = [&](int64_t g) {
-    const Extent extent = extent_of(batch, g);
+  const auto weigh_group = [&] {
+    const Team<L> team = Team<L>().here();
+    const Extent extent = waiting().extent;
     typename Entries<V>::Entry e[I];
     sort_in_block<V, Memory::narrow>(team, batch, extent.begin, extent.size, memory, e);
     Sorted<I, V> group;
     unpack<V>(team, e, extent.size, group);
     Shape shape{group.n, k_of_w, call.form};
     if (group.n != n_of_w) {  // all have asked before one of them writes: forming the weights, they wait for each other
-      shape.k = clamp_k(k_of(batch, g), group.n, call.form);
-      set_weights<I>(team, shape, group.rank0, 1.0, w);
+      shape.k = clamp_k(k_of(batch, waiting().group), group.n, call.form);
+      set_weights_by_pieces<I>(team, shape, group.rank0, 1.0, w);
       if (!batch.offsets.data && has_one_k(batch)) {
         n_of_w = group.n;
         k_of_w = shape.k;
@@ -128,25 +133,28 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
     }
     const Coefficients<C> c(shape, w);
 
-    const uint32_t mine = computed_here(team.thread * I);
 #pragma unroll
-    for (int i = 0; i < I; ++i) samples[mine + i] = static_cast<uint16_t>(group.sample[i]);
-    weigh_for<op>(call, team, c, extent.begin, g, static_cast<double*>(memory), values, group);
+    for (int i = 0; i < I; ++i) samples[group.rank0 + i] = static_cast<uint16_t>(group.sample[i]);
+    const Team<L> again = team.here();
+    group.rank0 = again.thread * I;
+    weigh_for<op>(call, again, c, waiting().extent.begin, waiting().group, static_cast<double*>(memory), values, group);
 
     if constexpr (op == Op::max_at_k) {
-      if (team.thread == 0) {
-        store_element(call.out, batch.dtype, g * call.stride, group.n > 0 ? group.x[0] : not_a_number<V>());
+      if (again.thread == 0) {
+        store_element(call.out, batch.dtype, waiting().group * call.stride,
+                      group.n > 0 ? group.x[0] : not_a_number<V>());
       }
     } else {
-      team.sync();
+      again.sync();
 #pragma unroll
-      for (int i = 0; i < I; ++i) group.sample[i] = samples[mine + i];
-      const int place = place_of(batch.rewards, batch.dtype, extent.begin);
-      put_results(team, group, shape.k > 0, extent.size, values + place);
-      team.sync();
-      store_row<L, I>(values, call.out, batch.dtype, extent.begin, place, static_cast<int>(extent.size), team.thread);
+      for (int i = 0; i < I; ++i) group.sample[i] = samples[again.thread * I + i];
+      const Extent its = waiting().extent;
+      const int place = place_of(batch.rewards, batch.dtype, its.begin);
+      put_results(again, group, shape.k > 0, its.size, values + place);
+      again.sync();
+      store_row<L, I>(values, call.out, batch.dtype, its.begin, place, static_cast<int>(its.size), again.thread);
     }
-    team.sync();
+    __syncthreads();
   };
 
   // A turn is so many groups, one after another. Where they differ in size a thread looks at up to kLooks of them, and
@@ -160,33 +168,34 @@ __global__ void __launch_bounds__(L, 512 / L) block_groups(Call call, uint32_t s
     turn = each < kMost ? static_cast<uint32_t>(each) : kMost;
   } else {
     wanted[0] = 1;
-    team.sync();
+    __syncthreads();
   }
   for (int64_t base = int64_t{blockIdx.x} * turn; base < batch.count; base += int64_t{gridDim.x} * turn) {
     if (ragged) {
       bool is_any = false;
 #pragma unroll
       for (uint32_t look = 0; look < kLooks; ++look) {
-        const uint32_t at = look * L + team.thread;
+        const uint32_t at = look * L + thread_here();
         const uint32_t size = at < turn && base + at < batch.count ? extent_of(batch, base + at).size : 0;
         const uint32_t bits = __ballot_sync(kAllLanes, size >= smallest && size <= L * I);
         if (Team<L>::lane() == 0) wanted[at / kWarp] = bits;
         is_any = is_any || bits != 0;
       }
-      if (!team.any(is_any)) continue;
+      if (!Team<L>().any(is_any)) continue;
     }
     uint32_t at = 0;
     while (true) {
       while (at < turn && !(wanted[at / kWarp] >> at % kWarp)) at = at / kWarp * kWarp + kWarp;
       if (at >= turn) break;
       at += __ffs(static_cast<int>(wanted[at / kWarp] >> at % kWarp)) - 1;
-      waiting = {base, at + 1};
-      weigh_group(base + at);
-      base = waiting.base;
-      at = waiting.at;
+      waiting() = {base, base + at, at + 1, extent_of(batch, base + at)};
+      __syncwarp();
+      weigh_group();
+      base = waiting().base;
+      at = waiting().at;
       __syncwarp();  // before one of them goes on and writes
     }
-    if (ragged) team.sync();  // before the next turn's are written
+    if (ragged) __syncthreads();  // before the next turn's are written
   }
 }
 

@@ -1,7 +1,8 @@
 // How much each gap counts (the table in kernels/README.md), formed by the team that weighs the group: products of
 // simple ratios from the top rank down, along the tree of team.cuh, in float64.
 //
-// Cost a rank: one ratio, two or three multiplications; once for all groups that a team does where they are alike.
+// Cost a rank: one ratio, two or three multiplications; once for all groups that a team does where they are alike. By
+// pieces twice, in half of the registers or fewer.
 #pragma once
 
 #include "cuda/team.cuh"
@@ -10,7 +11,7 @@ namespace pkpo::cuda {
 
 // a / b to within a unit in the last place, for 1 <= b < 2^32.
 __device__ inline double ratio(double a, double b) {
-  double inverse = static_cast<double>(1.0f / static_cast<float>(b));
+  double inverse = about_one_over(b);
   inverse = fma(inverse, fma(-b, inverse, 1.0), inverse);
   inverse = fma(inverse, fma(-b, inverse, 1.0), inverse);
   const double quotient = a * inverse;
@@ -53,6 +54,23 @@ struct Shape {
     return form == Form::loo_1 ? share : q == 0 ? 1 : its_step * share;
   }
   __device__ double share() const { return ratio(k, n); }
+
+  // loo-1 with k = 1: every sample against the mean of the others, whose coefficients are no weights.
+  __device__ bool is_mean() const { return form == Form::loo_1 && k == 1; }
+  // What coefficients have in common that are more than weights.
+  __device__ double scale() const {
+    const double N = n, K = k;
+    if (is_mean()) return n > 1 ? ratio(ratio(1, N), N - 1) : 0.0;
+    if (form == Form::loo) return n > k ? ratio(ratio(1, N - 1), N - K) : 0.0;
+    return form == Form::max_at_k && k > 0 ? ratio(1, K) : 0.0;
+  }
+  // What is kept for rank q: its weight, or the coefficient where that is all the weight is for.
+  template <class T>
+  __device__ T kept(uint32_t q, double weight, double scale) const {
+    if (is_mean()) return static_cast<T>(static_cast<double>(q) * scale);
+    if (form == Form::max_at_k) return static_cast<T>(weight * (static_cast<double>(q) * scale));
+    return static_cast<T>(weight);
+  }
 };
 
 // 16 bytes that are read or written at once.
@@ -87,12 +105,8 @@ struct Coefficients {
   T top;
 
   __device__ Coefficients(const Shape& of, const T* weights) : shape(of), w(weights), scale(0), top(0) {
-    if (!shape.has_down()) return;  // loo-1 with k >= 2, the usual one, whose weights are its coefficients
-    const double N = shape.n, K = shape.k;
-    if (shape.form == Form::loo_1 && shape.k == 1 && shape.n > 1) scale = ratio(ratio(1, N), N - 1);
-    if (shape.form == Form::loo && shape.n > shape.k) scale = ratio(ratio(1, N - 1), N - K);
-    if (shape.form == Form::max_at_k && shape.k > 0) scale = ratio(1, K);
-    top = static_cast<T>(shape.top());
+    if (shape.form == Form::loo) scale = shape.scale();
+    if (shape.has_top()) top = static_cast<T>(shape.top());
   }
 
   // Of the thread's ranks, rank0 .. rank0 + I - 1. Behind the top rank any number.
@@ -103,18 +117,16 @@ struct Coefficients {
     if (shape.form == Form::loo) {
 #pragma unroll
       for (int i = 0; i < I; ++i) c[i] = static_cast<T>(c[i] * (static_cast<double>(rank0 + i) * N * scale));
-    } else if (shape.k == 1) {
-#pragma unroll
-      for (int i = 0; i < I; ++i) c[i] = static_cast<T>(static_cast<double>(rank0 + i) * scale);
     }
   }
   template <int I, class Team>
   __device__ void down(const Team& team, uint32_t rank0, T (&c)[I]) const {
     const double N = shape.n, K = shape.k;
     if (shape.form == Form::loo_1) {
+      const double of_mean = shape.scale();  // 0 but for k = 1
+      double above = N - rank0;
 #pragma unroll
-      for (int i = 0; i < I; ++i)
-        c[i] = shape.k == 1 ? static_cast<T>((N - static_cast<double>(rank0 + i)) * scale) : T(0);
+      for (int i = 0; i < I; ++i, above -= 1) c[i] = static_cast<T>(above * of_mean);
       return;
     }
     get_weights(team, w, c);
@@ -123,19 +135,16 @@ struct Coefficients {
       for (int i = 0; i < I; ++i) {
         c[i] = static_cast<T>(c[i] * ((N * (N - 1 - static_cast<double>(rank0 + i)) + K) * scale));
       }
-    } else if (shape.form == Form::max_at_k) {
-#pragma unroll
-      for (int i = 0; i < I; ++i) c[i] = static_cast<T>(c[i] * (static_cast<double>(rank0 + i) * scale));
     }
   }
 };
 
-// Writes the weights of a thread's ranks; gives the product of the factors of the team's. `beyond` is that of those
+// Writes what is kept of a thread's ranks; gives the product of the factors of the team's. `beyond` is that of those
 // above; step_at(i) gives shape.step() of the thread's rank i.
 template <int I, class T, class Team, class StepAt>
 __device__ inline double set_weights(const Team& team, const Shape& shape, uint32_t rank0, double beyond,
                                      StepAt step_at, T* w) {
-  const double share = shape.share();
+  const double share = shape.share(), scale = shape.scale();
   double factor[I];
 #pragma unroll
   for (int i = 0; i < I; ++i) factor[i] = shape.factor(rank0 + i, step_at(i), share);
@@ -143,13 +152,68 @@ __device__ inline double set_weights(const Team& team, const Shape& shape, uint3
   const Parts<double> parts = team.parts(trees.all(), 1.0, beyond, 1.0, Multiply());
   T own[I];
 #pragma unroll
-  for (int i = 0; i < I; ++i) own[i] = static_cast<T>(trees.from(i, parts.after));
+  for (int i = 0; i < I; ++i) own[i] = shape.template kept<T>(rank0 + i, trees.from(i, parts.after), scale);
   put_weights(team, own, w);
   return parts.all;
 }
 template <int I, class T, class Team>
 __device__ inline double set_weights(const Team& team, const Shape& shape, uint32_t rank0, double beyond, T* w) {
   return set_weights<I>(team, shape, rank0, beyond, [&](int i) { return shape.step(rank0 + i); }, w);
+}
+
+// Products along the tree above runs of eight ranks: of all of them; of what comes after each.
+template <int runs>
+__device__ inline double product_of(const double* run) {
+  if constexpr (runs == 1) {
+    return *run;
+  } else {
+    return product_of<runs / 2>(run) * product_of<runs / 2>(run + runs / 2);
+  }
+}
+template <int runs>
+__device__ inline void set_after(const double* run, double after, double* after_run) {
+  if constexpr (runs == 1) {
+    *after_run = after;
+  } else {
+    set_after<runs / 2>(run, after * product_of<runs / 2>(run + runs / 2), after_run);
+    set_after<runs / 2>(run + runs / 2, after, after_run + runs / 2);
+  }
+}
+
+// set_weights() where registers are scarce: a piece of ranks at a time, whose factors are computed twice and not held.
+template <int I, class T, class Team>
+__device__ inline double set_weights_by_pieces(const Team& team, const Shape& shape, uint32_t rank0, double beyond,
+                                               T* w) {
+  constexpr int kEach = Piece<T>::kItems, kRun = I < 8 ? I : 8, kRuns = I / kRun;
+  const double share = shape.share(), scale = shape.scale();
+  const auto factor = [&](int i) { return shape.factor(rank0 + i, shape.step(rank0 + i), share); };
+  double of_run[kRuns], after_run[kRuns];
+#pragma unroll
+  for (int run = 0; run < kRuns; ++run) {
+    of_run[run] = 1;
+#pragma unroll 1
+    for (int i = run * kRun; i < (run + 1) * kRun; i += kEach) {
+#pragma unroll
+      for (int j = 0; j < kEach; ++j) of_run[run] *= factor(i + j);
+    }
+  }
+  const Parts<double> parts = team.parts(product_of<kRuns>(of_run), 1.0, beyond, 1.0, Multiply());
+  set_after<kRuns>(of_run, parts.after, after_run);
+  Piece<T>* pieces = reinterpret_cast<Piece<T>*>(w) + computed_here(team.thread);
+#pragma unroll
+  for (int run = kRuns - 1; run >= 0; --run) {
+#pragma unroll 1
+    for (int i = (run + 1) * kRun - kEach; i >= run * kRun; i -= kEach) {
+      Piece<T> piece;
+#pragma unroll
+      for (int j = kEach - 1; j >= 0; --j) {
+        after_run[run] *= factor(i + j);
+        piece.item[j] = shape.template kept<T>(rank0 + i + j, after_run[run], scale);
+      }
+      pieces[i / kEach * team.threads()] = piece;
+    }
+  }
+  return parts.all;
 }
 
 // The shape of groups that are alike, have N samples, all of them there, and are a thread's each; its weights go to

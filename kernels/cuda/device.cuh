@@ -112,6 +112,20 @@ __device__ inline uint32_t computed_here(uint32_t value) {
   return value;
 }
 
+// The thread's number in its block, read anew, so that what follows from it takes no registers between.
+__device__ inline uint32_t thread_here() {
+  uint32_t thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+
+// 1 / b to 20 bits, an instruction.
+__device__ inline double about_one_over(double b) {
+  double inverse;
+  asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(inverse) : "d"(b));
+  return inverse;
+}
+
 // 16 bytes from device to shared memory, there for this thread once it has waited.
 __device__ inline void copy_ahead(void* to, const void* from) { __pipeline_memcpy_async(to, from, 16); }
 __device__ inline void wait_for_copies() {

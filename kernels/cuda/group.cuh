@@ -8,6 +8,10 @@
 
 namespace pkpo::cuda {
 
+// What is known of the groups that a kernel does: nothing; that none of their samples is absent or out of range; and
+// that they are weighed with loo-1 and k >= 2 beside that.
+enum class Groups { any, plain, usual };
+
 // A team's share of a sorted group: rank rank0 + i has value x[i] and belongs to sample[i]. Absent samples stand behind
 // the n that are present and have the value of the top one (0 where there is none): a gap of zero, which counts
 // nothing.
@@ -23,7 +27,7 @@ struct Sorted {
 
 // The rest of a group that a team holds whole, of `size` samples, sorted, its values NaN where absent. `before` is of
 // the thread before, group.top what top_of() gives; `rises`: what is_rising() says, or false.
-template <int I, class V, class Team>
+template <Groups groups, int I, class V, class Team>
 __device__ inline void look_at_neighbours(const Team& team, bool is_full, uint32_t size, V before, bool rises,
                                           Sorted<I, V>& group) {
   group.n = size;
@@ -34,7 +38,7 @@ __device__ inline void look_at_neighbours(const Team& team, bool is_full, uint32
     for (int i = 0; i < I; ++i) {
       if ((i > 0 || team.thread > 0) && group.x[i] == (i ? group.x[i - 1] : before)) group.tied |= 1u << i;
     }
-    if (team.any(!is_in_range(group.top))) {
+    if (groups == Groups::any && team.any(!is_in_range(group.top))) {
       uint32_t present = 0;
       V top = 0;
 #pragma unroll
@@ -85,11 +89,20 @@ __device__ inline void set_by_keys(const KeyOf<V> (&key)[I], KeyOf<V> before, Ke
   group.top = value_of(top);
 }
 
-// transform and max_at_k of a whole group, whose values are overwritten; y by rank. `spare` as for scan_any.
 template <int I, class V, class Team>
+__device__ inline bool is_out_of_range(const Team& team, const Sorted<I, V>& group) {
+  return !is_in_range(team.broadcast(group.x[0], 0)) || !is_in_range(group.top);
+}
+
+// transform and max_at_k of a whole group, whose values are overwritten; y by rank. `spare` as for scan_any.
+template <Groups groups, int I, class V, class Team>
 __device__ inline void weigh(const Team& team, const Coefficients<V>& c, Sorted<I, V>& group, V* spare, V (&y)[I]) {
-  const bool out_of_range = !is_in_range(team.broadcast(group.x[0], 0)) || !is_in_range(group.top);
-  scan_any(team, c, group.x, group.top, group.rank0, group.before, Beyond(), Beyond(), out_of_range, spare, y);
+  if constexpr (groups != Groups::any) {
+    scan<groups == Groups::usual>(team, c, group.x, group.top, group.rank0, group.before, Beyond(), y);
+  } else {
+    scan_any(team, c, group.x, group.top, group.rank0, group.before, Beyond(), Beyond(), is_out_of_range(team, group),
+             spare, y);
+  }
   share_result(team, group.tied, y);
 }
 
@@ -137,7 +150,7 @@ __device__ inline void load_gradient(const Call& call, int64_t begin, int64_t g,
 }
 
 // What `call` asks of a whole group g, whose values become results. `h` as for weigh_gradient, `spare` as for scan_any.
-template <Op op, int I, class V, class C, class Team>
+template <Op op, Groups groups = Groups::any, int I, class V, class C, class Team>
 __device__ inline void weigh_for(const Call& call, const Team& team, const Coefficients<C>& c, int64_t begin, int64_t g,
                                  double* h, V* spare, Sorted<I, V>& group) {
   std::conditional_t<op == Op::backward, double, V> result[I];
@@ -146,7 +159,7 @@ __device__ inline void weigh_for(const Call& call, const Team& team, const Coeff
     load_gradient(call, begin, g, group, gy);
     weigh_gradient(team, c, group, gy, h, result);
   } else {
-    weigh(team, c, group, spare, result);
+    weigh<groups>(team, c, group, spare, result);
   }
 #pragma unroll
   for (int i = 0; i < I; ++i) {

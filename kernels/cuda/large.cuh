@@ -246,7 +246,7 @@ struct MultiplyTiles : Pass<kTeam, 2> {
 
 // The sums of a tile's terms.
 template <class V, bool usual>
-struct SumTiles : Pass<usual ? kUsualTeam : kTeam, usual ? 2 : 1> {
+struct SumTiles : Pass<usual ? kUsualTeam : kTeam, usual ? 3 : 1> {
   template <int>
   static constexpr size_t kShared = sizeof(V) * kTile;
 
@@ -259,7 +259,7 @@ struct SumTiles : Pass<usual ? kUsualTeam : kTeam, usual ? 2 : 1> {
     workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
       const TileRanks<V, L> ranks(team, call, workspace, tile, number);
       V* w = reinterpret_cast<V*>(dynamic_shared());
-      set_weights<I>(team, ranks.shape, ranks.group.rank0, workspace.products[number], w);
+      set_weights_by_pieces<I>(team, ranks.shape, ranks.group.rank0, workspace.products[number], w);
       const Coefficients<V> c(ranks.shape, w);
 #pragma unroll 1
       for (int part = ranks.out_of_range() ? 1 : 0; part >= 0; --part) {
@@ -300,7 +300,7 @@ struct FinishTiles : Pass<usual ? kUsualTeam : kTeam, usual ? 2 : 1> {
     } waiting;
     FinishMemory<V>& memory = *reinterpret_cast<FinishMemory<V>*>(dynamic_shared());
     workspace.tiles.for_each([&](const Tile& wanted, int64_t own) {
-      const Team<L> team = Team<L>::here();
+      const Team<L> team = Team<L>().here();
       const bool is_maximum = !usual && call.op == Op::max_at_k;
       if (is_maximum && wanted.first > 0) return;
       if (!is_maximum) {
@@ -320,7 +320,7 @@ struct FinishTiles : Pass<usual ? kUsualTeam : kTeam, usual ? 2 : 1> {
         const int64_t number = waiting.number;
         const Tile tile = workspace.tiles.tiles[number];
         TileRanks<V, L> ranks(team, call, workspace, tile, number);
-        set_weights<I>(team, ranks.shape, ranks.group.rank0, workspace.products[number], memory.w);
+        set_weights_by_pieces<I>(team, ranks.shape, ranks.group.rank0, workspace.products[number], memory.w);
         const Coefficients<V> c(ranks.shape, memory.w);
         const auto beyond = [&](int part) {
           return Beyond{workspace.sums[4 * number + 2 * part], workspace.sums[4 * number + 2 * part + 1]};
@@ -474,12 +474,12 @@ struct ScanGradients : Pass<kTeam, 1> {
   template <int L>
   __device__ static void run(const Call& call, const Workspace<V>& workspace) {
     workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
-      const Team<L> team = Team<L>::here();
+      const Team<L> team = Team<L>().here();
       const TileShape<V, L> its(team, call, workspace, tile, number);
       double gy[kItems<L>], h[kItems<L>];
       load_gradient_by_rank(workspace, tile, its, gy);
       double* w = reinterpret_cast<double*>(dynamic_shared());
-      set_weights<kItems<L>>(team, its.shape, its.rank0, workspace.products[number], w);
+      set_weights_by_pieces<kItems<L>>(team, its.shape, its.rank0, workspace.products[number], w);
       const Coefficients<double> c(its.shape, w);
       const Cuts cuts = cuts_for(workspace.largest[number], its.n);
       const Pair* sums = pairs_of_sums(workspace, number);
@@ -495,7 +495,7 @@ struct FinishGradients : Pass<kTeam, 2> {
   template <int L>
   __device__ static void run(const Call& call, const Workspace<V>& workspace) {
     workspace.tiles.for_each([&](const Tile& tile, int64_t number) {
-      const Team<L> team = Team<L>::here();
+      const Team<L> team = Team<L>().here();
       const TileRanks<V, L> ranks(team, call, workspace, tile, number);
       const double* h = workspace.h + tile.place();
       const uint32_t n = ranks.group.n, rank0 = ranks.group.rank0;

@@ -30,7 +30,7 @@ __device__ inline void set_weight(const Team<L>& team, const Shape& shape, float
   for (int i = 0; i < inner; ++i) factor[i] = broadcast_in_warp(own, lane - which + i);
   const Tree<inner, double, Multiply> tree(factor);
   const double after = OuterTree<L, Multiply>(tree.all()).down(1.0, 1.0, team.thread / inner).after;
-  const float weight[1] = {static_cast<float>(tree.last(after, inner - which))};
+  const float weight[1] = {shape.kept<float>(rank, tree.last(after, inner - which), shape.scale())};
   put_weights(team, weight, w);
 }
 

@@ -171,7 +171,7 @@ struct PlaceDigits : Pass<kSorters> {
   template <int L>
   __device__ static void run(const Tiles& tiles, const Sorting<V>& sorting) {
     tiles.for_each_chunk([&](const Tile& tile, int64_t number) {
-      const Team<L> team = Team<L>::here();
+      const Team<L> team = Team<L>().here();
       uint32_t* counts = sorting.counts + number * kDigits + team.thread;
       const uint32_t chunks = (tile.tiles() - 1) / kChunk + 1, own = tile.first / kTile / kChunk;
       const bool has_one = has_digit<L>(team.thread);
@@ -224,7 +224,7 @@ struct ScatterDigits : Pass<kSorters, sizeof(V) == 4 ? 4 : 2> {
     constexpr int I = kTile / L;
     Memory& memory = *reinterpret_cast<Memory*>(dynamic_shared());
     tiles.for_each([&](const Tile& tile, int64_t number) {
-      const Team<L> team = Team<L>::here();
+      const Team<L> team = Team<L>().here();
       const int thread = team.thread, lane = thread % kWarp, warp = thread / kWarp;
       const uint32_t below = (1u << lane) - 1, above = ~below << 1;  // lanes
       uint32_t* counts = memory.counts[warp];

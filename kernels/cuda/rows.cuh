@@ -109,7 +109,7 @@ __device__ inline void load_row(const void* row, DType dtype, int64_t begin, int
     words = words < I / 4 * threads ? words : I / 4 * threads;
 #pragma unroll 1
     for (int from = thread; from < words; from += kAtOnce * threads) {
-      uint4 word[kAtOnce];
+      uint4 word[kAtOnce] = {};  // else those of the turn before count as used again, and take registers everywhere
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         if (from + i * threads < words) word[i] = reinterpret_cast<const uint4*>(start)[from + i * threads];

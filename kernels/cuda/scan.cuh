@@ -22,11 +22,11 @@ __device__ inline Trees<I, V, Add, double> terms_of(V (&coefficient)[I], const V
   return Trees<I, V, Add, double>(coefficient);
 }
 
-// y by rank, of finite values whose differences are finite too. x_top is x[n-1].
-template <int I, class V, class Team>
+// y by rank, of finite values whose differences are finite too. x_top is x[n-1]. `only_up`: of loo-1 with k >= 2.
+template <bool only_up = false, int I, class V, class Team>
 __device__ inline void scan(const Team& team, const Coefficients<V>& c, const V (&x)[I], V x_top, uint32_t rank0,
                             V x_before, const Beyond& beyond, V (&y)[I]) {
-  if (c.shape.has_up()) {
+  if (only_up || c.shape.has_up()) {
     V coefficient[I];
     c.up(team, rank0, coefficient);
     const Trees<I, V, Add, double> terms = terms_of(coefficient, x, x_before);
@@ -37,6 +37,7 @@ __device__ inline void scan(const Team& team, const Coefficients<V>& c, const V 
 #pragma unroll
     for (int i = 0; i < I; ++i) y[i] = 0;
   }
+  if constexpr (only_up) return;
   // Forms are the same for all groups of a call, has_down depends on a group's k: a warp may not part company here.
   if (team.any(c.shape.has_down())) {
     V coefficient[I];

@@ -229,9 +229,9 @@ struct Team : TeamSize<L> {
   __device__ Team() : thread(static_cast<int>(threadIdx.x) & (L - 1)) {}
   // The same, but what follows from the thread's number is computed where it is needed, not once before a loop and
   // kept.
-  __device__ static Team here() {
-    Team team;
-    team.thread = static_cast<int>(computed_here(team.thread));
+  __device__ Team here() const {
+    Team team = *this;
+    team.thread = static_cast<int>(thread_here()) & (this->threads() - 1);
     return team;
   }
   __device__ explicit Team(int size) : TeamSize<L>{size}, thread(static_cast<int>(threadIdx.x) & (size - 1)) {}

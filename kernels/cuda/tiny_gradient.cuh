@@ -163,7 +163,9 @@ __device__ inline void weigh_any_gradient(const Call& call, int64_t group, const
 }
 
 template <int N>
-__global__ void __launch_bounds__(kTinyBlock, N == 8 ? 3 : 4) tiny_gradients(Call call) {
+__global__ void __launch_bounds__(kTinyBlock, N == 8   ? 4
+                                              : N == 4 ? 5
+                                                       : 6) tiny_gradients(Call call) {
   constexpr int rows = Rows<N>::kRows;  // a lane
   constexpr int warps = kTinyBlock / kWarp, in_tile = rows * kWarp;
   __shared__ __align__(16) double common[N];

@@ -158,7 +158,8 @@ __device__ inline void weigh_in_two_turns(const Team<L>& team, const Call& call,
     const uint32_t first = is_upper ? kTurn : 0;
     Sorted<I, V> group;
     get_ranks<Memory>(team, first, known, group);
-    const double product = set_weights<I>(team, known.shape, group.rank0, is_upper ? 1.0 : known.product, Memory::w());
+    const double product =
+        set_weights_by_pieces<I>(team, known.shape, group.rank0, is_upper ? 1.0 : known.product, Memory::w());
     const Coefficients<V> c(known.shape, Memory::w());
     Beyond finite, infinite;
     if (step > 0) {
@@ -263,7 +264,7 @@ __device__ inline void weigh_gradient_in_two_turns(const Team<L>& team, const Ca
 #pragma unroll 1
   for (int turn = 1; turn >= 0; --turn) {
     const uint32_t rank0 = turn * kTurn + computed_here(team.thread * I), n = known.shape.n;
-    const double product = set_weights<I>(team, known.shape, rank0, turn ? 1.0 : known.product, Memory::w());
+    const double product = set_weights_by_pieces<I>(team, known.shape, rank0, turn ? 1.0 : known.product, Memory::w());
     const Coefficients<double> c(known.shape, Memory::w());
     double gy[I], own[I];
     get_gradients(turn * kTurn, gy);
@@ -312,7 +313,7 @@ __global__ void __launch_bounds__(L, 1) two_turn_groups(Call call) {
   __shared__ Known<V> known;
   const uint32_t size = static_cast<uint32_t>(call.batch.width);
   for (int64_t g = blockIdx.x; g < call.batch.count; g = known.group + gridDim.x) {
-    const Team<L> team = Team<L>::here();
+    const Team<L> team = Team<L>().here();
     sort_in_two_turns<Memory, V, L, I>(team, call.batch, g * size, size);
     look_at_group<Memory, op == Op::backward>(team, call, g, size, known);
     team.sync();

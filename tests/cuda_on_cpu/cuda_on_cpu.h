@@ -164,6 +164,12 @@ namespace pkpo::cuda {
 using Stream = void*;
 
 inline uint32_t computed_here(uint32_t value) { return value; }
+inline uint32_t thread_here() { return threadIdx.x; }
+
+// As a GPU has it: the lower half of the bits is 0.
+inline double about_one_over(double b) {
+  return std::bit_cast<double>(std::bit_cast<uint64_t>(1 / b) & 0xffffffff00000000u);
+}
 
 inline void copy_ahead(void* to, const void* from) { cuda_on_cpu::copy_later(to, from); }
 inline void wait_for_copies() { cuda_on_cpu::copy_now(); }
