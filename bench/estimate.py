@@ -260,7 +260,7 @@ def way_of(code, threads, items, ties):
     if threads > 32 and items == 32:
         return way_of_two_turns(code, threads, 16)
     if threads <= 32:
-        load = code.find("LDGSTS", line("small.cuh", "copy_ahead(to"))
+        load = code.find("LDGSTS", line("small.cuh", "copy_ahead(to + 4 * kWarp * i"))
         put = code.find("STS", line("warp.cuh", "values[group.sample[i]] = group.x[i]"))
     else:
         load = code.find("LDG", line("rows.cuh", "word[i] = reinterpret_cast<const uint4*>(start)"))

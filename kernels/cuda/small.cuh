@@ -68,12 +68,15 @@ __global__ void __launch_bounds__(small_threads<I>, small_blocks<V, I, L, op, us
   const auto comes_ahead = [&](int64_t of) { return come_ahead && (of + 1) * teams <= batch.count; };
   const auto fetch = [&](int64_t of, V* to) {
     if (!comes_ahead(of)) return;
-    const V* from = static_cast<const V*>(batch.rewards) + of * tile_size;
     const uint32_t first = 4 * lane();
+    const V* from = static_cast<const V*>(batch.rewards) + of * tile_size + first;
+    to += first;
+    if (width == room) {
 #pragma unroll
-    for (int i = 0; i < I / 4; ++i) {
-      const uint32_t at = first + 4 * kWarp * i;
-      if (width == room || at < tile_size) copy_ahead(to + at, from + at);
+      for (int i = 0; i < I / 4; ++i) copy_ahead(to + 4 * kWarp * i, from + 4 * kWarp * i);
+    } else {
+#pragma unroll 1
+      for (uint32_t at = 0; first + at < tile_size; at += 4 * kWarp) copy_ahead(to + at, from + at);
     }
   };
   fetch(tile, values_of_warps[0][warp()]);
