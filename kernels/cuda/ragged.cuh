@@ -16,11 +16,12 @@ struct Ratios {
   __device__ static constexpr uint32_t place(uint32_t rank) { return rank + rank / I * 2; }
 };
 
-// As small_blocks(): 80 to 128 registers a thread.
+// As small_blocks(): 80 to 168 registers a thread.
 template <class V, int I, Op op, bool usual>
 constexpr int ragged_blocks() {
   constexpr bool is_longest = op == Op::transform && !usual;
-  if (op == Op::backward || sizeof(V) == 8) return 4;
+  if (op == Op::backward) return architecture < 1000 ? 4 : 3;
+  if (sizeof(V) == 8) return 4;
   if (I == 16) return is_longest ? 3 : 4;
   return is_longest ? 4 : usual ? 6 : 5;
 }

@@ -28,7 +28,7 @@ constexpr int small_blocks() {
   if (sizeof(V) == 8) return 5;
   if (I == 32) return architecture == 900 ? 8 : 6;
   if (I == 16 && 2 * L > kWarp) return usual ? 5 : 4;
-  if (I == 16 && !usual) return L == 1 || L == 16 ? 4 : 5;
+  if (I == 16 && !usual) return L == 1 || L == 16 || architecture == 860 || architecture == 890 ? 4 : 5;
   if (I == 16) return architecture >= 1200 ? 5 : architecture < 900 ? 6 : L < 8 ? 8 : 7;
   return I == 4 ? 8 : 7;
 }
