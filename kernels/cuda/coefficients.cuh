@@ -73,6 +73,12 @@ struct Shape {
   }
 };
 
+// That of group `number`, of which n samples are present; there may be no such group.
+__device__ inline Shape shape_of(const Call& call, int64_t number, uint32_t n) {
+  const int64_t k = number < call.batch.count ? k_of(call.batch, number) : 1;
+  return {n, clamp_k(k, n, call.form), call.form};
+}
+
 // 16 bytes that are read or written at once.
 template <class T>
 struct alignas(16) Piece {

@@ -121,8 +121,7 @@ __global__ void __launch_bounds__(kQuickBlock, 5) quick_groups(Call call) {
     constexpr int room = I * others.threads();
     const auto number = [&] { return first + its; };
     const auto weights_for = [&](uint32_t n, uint32_t rank0, Shape& its_shape) -> const float* {
-      const int64_t k = its < groups && number() < batch.count ? k_of(batch, number()) : 1;
-      its_shape = Shape{n, clamp_k(k, n, call.form), call.form};
+      its_shape = shape_of(call, number(), n);
       set_weights<I>(others, its_shape, rank0, 1.0, weights + its * room);
       return weights + its * room;
     };

@@ -34,7 +34,7 @@ __device__ inline void weigh_by_halves(const Call& call, const Row& row, float* 
     const bool is_group = before < static_cast<uint32_t>(row.count);
     const auto number = [&] { return row.tile * 2 * teams + first_of(half); };
     const auto weights_for = [&](uint32_t n, uint32_t rank0, Shape& shape) -> const float* {
-      shape = Shape{n, clamp_k(number() < call.batch.count ? k_of(call.batch, number()) : 1, n, call.form), call.form};
+      shape = shape_of(call, number(), n);
       set_weights_by_pieces<I / 2>(team, shape, rank0, 1.0, weights + of_team);
       return weights + of_team;
     };
@@ -116,11 +116,11 @@ __global__ void __launch_bounds__(small_threads<I>, small_blocks<V, I, L, op, us
     __syncwarp();
 
     const TeamGroup its{begin + before, size, first, is_group, is_full};
-    V *own = values + place + before, *spare = values + computed_here(which() * room);
+    V *own = values + place + before, *spare = values + which() * room;
     const auto number = [&] { return row_of_warps[warp()].tile * teams + which(); };
     if constexpr (is_done_by_halves<I, L>) {
       const auto common_for = [&](uint32_t n, uint32_t, Shape& shape) -> const C* {
-        shape = Shape{n, n > 0 ? k_of_common : 0, call.form};
+        shape = Shape{n, k_of_common, call.form};
         return common;
       };
       constexpr Groups groups = usual ? Groups::usual : Groups::plain;
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(small_threads<I>, small_blocks<V, I, L, op, us
       const auto weights_for = [&](uint32_t n, uint32_t rank0, Shape& shape) -> const C* {
         shape = Shape{n, n > 0 ? k_of_common : 0, call.form};
         if (!team.any(n != n_of_common && n > 0)) return common;
-        shape.k = clamp_k(number() < batch.count ? k_of(batch, number()) : 1, n, call.form);
+        shape = shape_of(call, number(), n);
         C* of_team = weights_of_warps[warp()] + which() * room;
         set_weights_by_pieces<I>(team, shape, rank0, 1.0, of_team);
         return of_team;

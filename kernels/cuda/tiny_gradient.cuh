@@ -162,10 +162,14 @@ __device__ inline void weigh_any_gradient(const Call& call, int64_t group, const
   }
 }
 
+// So many blocks a multiprocessor shall hold at least: 128, 96 and 80 registers a thread.
 template <int N>
-__global__ void __launch_bounds__(kTinyBlock, N == 8   ? 4
-                                              : N == 4 ? 5
-                                                       : 6) tiny_gradients(Call call) {
+constexpr int gradient_blocks = N == 8   ? 4
+                                : N == 4 ? 5
+                                         : 6;
+
+template <int N>
+__global__ void __launch_bounds__(kTinyBlock, gradient_blocks<N>) tiny_gradients(Call call) {
   constexpr int rows = Rows<N>::kRows;  // a lane
   constexpr int warps = kTinyBlock / kWarp, in_tile = rows * kWarp;
   __shared__ __align__(16) double common[N];

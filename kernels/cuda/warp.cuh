@@ -20,8 +20,8 @@ constexpr int architecture = 900;
 #endif
 
 // So many blocks a multiprocessor shall hold at least, the most that leave every kernel its registers: of 65,536, 64 a
-// thread for 4 float32 samples and for 16 that are plain and usual, 72 for 8, 96 to 168 for others. 9.0 and 10.0 have
-// the shared memory for eight blocks, 8.0 for six.
+// thread for 4 float32 samples, 64 to 80 for 16 that are plain and usual, 72 for 8, 96 to 168 for others. 9.0 and 10.0
+// have the shared memory for eight blocks, 8.0 for six.
 template <class V, int I, int L, Op op, bool usual>
 constexpr int small_blocks() {
   if (op == Op::backward) return 4;
