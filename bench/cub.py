@@ -2,6 +2,7 @@
 bench.cub compiles it ahead."""
 
 import ctypes
+import functools
 import subprocess
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def library():
     return path
 
 
+@functools.cache
 def segmented_sort():
     """A function that sorts the rows of rewards, float32 on the GPU; None where there is no nvcc."""
     path = library()

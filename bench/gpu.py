@@ -4,8 +4,8 @@ bench gpu.
 Peers: torch's own ops (sort, gather, cumsum, scatter), eager and compiled; ``torch.sort`` of the values alone; a copy of
 them on the device; ``torch.neg`` of them; CUB's segmented sort, where there is nvcc; the loop over prompts in NumPy. Bulk
 sizes are timed by events around calls that take turns, with inputs that together exceed the cache; small ones as replays of
-a captured graph. Writes bench/results/<gpu>.json and .md after every part, and .png at the end: what fails, or is not
-reached, takes nothing else with it.
+a captured graph. Writes bench/results/<gpu>.json and .md after every part, and .png at the end: what fails, hangs, breaks
+the process that has the GPU, or is not reached, takes nothing else with it.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import traceback
-from concurrent.futures import ProcessPoolExecutor
+from concurrent import futures
 from functools import partial
 
 import torch
@@ -25,6 +25,7 @@ import pkpo_kernels
 from bench import cub, peers, report
 from bench.machine import described
 from bench.timing import summary
+from bench.worker import Worker
 from pkpo_kernels import _choice
 
 K = 2
@@ -34,6 +35,7 @@ BULK_BYTES = 256 << 20
 ROTATED_BYTES = 256 << 20  # several times the cache of the largest GPUs
 GROWTH = [(10**exponent, n) for n in (16, 256) for exponent in range(7)]  # groups of n, up to 2.6e8 samples
 BUSY_CYCLES = 2_000_000  # a millisecond
+PART = 60  # seconds after which a part of the benchmark is given up
 transform = torch.ops.pkpo.transform
 backward = torch.ops.pkpo._transform_backward
 
@@ -53,7 +55,8 @@ def warm_up(seconds=1.0):
 
 
 def those_that_work(candidates, attempt):
-    """(name -> ``attempt(function)`` of the candidates that it succeeds for, name -> what went wrong of the others)."""
+    """(name -> ``attempt(function)`` of the candidates that it succeeds for, name -> what went wrong of the others). Raises
+    where one left this process without a GPU."""
     working, failed = {}, {}
     for name, function in candidates.items():
         try:
@@ -64,6 +67,10 @@ def those_that_work(candidates, attempt):
             working.pop(name, None)
             failed[name] = {"failed": described_error(error)}
             traceback.print_exc()
+            try:
+                torch.cuda.synchronize()
+            except Exception:
+                raise RuntimeError(f"{name} left no GPU: {described_error(error)}") from error
     return working, failed
 
 
@@ -137,7 +144,7 @@ def on_triton(function):
     return function
 
 
-def bulk(n, rounds, sort_by_cub):
+def bulk(n, rounds):
     """256 MB of float32 in groups of n."""
     groups = max(1, BULK_BYTES // 4 // n)
     inputs = several(lambda: torch.randn(groups, n, device="cuda"), 4 * groups * n)
@@ -150,7 +157,7 @@ def bulk(n, rounds, sort_by_cub):
     torch.compiler.reset()
     return time_calls(
         {
-            **({"CUB": sort_by_cub} if sort_by_cub else {}),
+            **({"CUB": lambda x: cub.segmented_sort()(x)} if cub.nvcc() else {}),
             "op": lambda x: transform(x, k),
             "copy": lambda x: out.copy_(x),
             "torch.sort": lambda x: x.sort(-1),
@@ -304,20 +311,27 @@ def failures(results, at=()):
             yield from failures(value, (*at, name))
 
 
-def measure(parts, results, keep):
-    """parts: (names, function) each; what function returns comes to stand in ``results`` at results[name][name]...; then
-    keep(results)."""
+def measure(parts, results, keep, worker, seconds=PART):
+    """parts: (names, function) each; what function returns, run by ``worker``, comes to stand in ``results`` at
+    results[name][name]...; then keep(results)."""
     for (*outer, name), function in parts:
         place = results
         for key in outer:
             place = place.setdefault(key, {})
         try:
-            torch.cuda.empty_cache()
-            place[name] = function()
+            place[name] = worker.run(function, seconds)
+        except futures.TimeoutError:  # Python's own from 3.11 on
+            place[name] = {"failed": f"not done in {seconds} s"}
         except Exception as error:
             place[name] = {"failed": described_error(error)}
             traceback.print_exc()
         keep(results)
+
+
+def leave_gpu():
+    """Ready for what comes next; fails where a fault left this process without a GPU."""
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
 
 
 def write(results):
@@ -337,7 +351,8 @@ def main():
     if not torch.cuda.is_available():
         raise SystemExit("bench.gpu measures a GPU, and torch finds none here")
     if options.compile:
-        with ProcessPoolExecutor(max(1, os.cpu_count() // 2), multiprocessing.get_context("spawn")) as processes:
+        at_once, spawn = max(1, os.cpu_count() // 2), multiprocessing.get_context("spawn")
+        with futures.ProcessPoolExecutor(at_once, spawn) as processes:
             list(processes.map(compile_ahead, SIZES))
         return
     serving = pkpo_kernels.info()
@@ -345,13 +360,12 @@ def main():
         raise SystemExit(f"the compiled CUDA library does not serve this GPU:\n{serving}")
     rounds = 5 if quick else 15
     sizes = (8, 64, 1024) if quick else SIZES
-    sort_by_cub = cub.segmented_sort()
-    warm_up()
     results = {"machine": machine(), "bulk": {}}
-    parts = [(("bulk", str(n)), partial(bulk, n, rounds, sort_by_cub)) for n in sizes]
+    parts = [(("bulk", str(n)), partial(bulk, n, rounds)) for n in sizes]
     parts += [(("growth", f"{groups} x {n}"), partial(growth, groups, n, rounds)) for groups, n in GROWTH]
     parts += [(("training",), partial(training, rounds))]
-    measure(parts, results, (lambda _: None) if quick else write)
+    with Worker(warm_up, leave_gpu) as worker:
+        measure(parts, results, (lambda _: None) if quick else write, worker)
     words, rows = words_and_rows(results)
     print(words, *rows, *growth_lines(results), sep="\n")
     if not quick:

@@ -36,6 +36,15 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item not in slow or item in chosen]
 
 
+def pytest_runtest_logfinish():
+    """Where a fault of a kernel left this process without a GPU it ends, and xdist has a new one for the tests to come."""
+    if "PYTEST_XDIST_WORKER" in os.environ and torch.cuda.is_initialized():
+        try:
+            torch.cuda.synchronize()
+        except Exception:
+            os._exit(1)
+
+
 def pytest_addoption(parser):
     parser.addoption("--slow-every", type=int, default=1, metavar="N", help="of Triton's slow tests run each Nth")
     parser.addoption("--errors", type=Path, metavar="FILE", help="write the largest errors into it, as JSON")

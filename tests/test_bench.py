@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 import time
+from concurrent import futures
 from pathlib import Path
 
 import pytest
 
 from bench import gpu, gpu_session, report
+from bench.worker import Worker
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,6 +34,33 @@ def test_quick_runs_write_nothing():
     for heading in ("call, x of 8 x 8", "1 thread", "| k | learned theta", "exact gradient", "| trained for"):
         assert heading in done.stdout, heading
     assert results() == before
+
+
+counted = 0
+
+
+def count():
+    global counted
+    counted += 1
+    return os.getpid(), counted
+
+
+def fails_the_second_time():
+    if counted == 2:
+        raise RuntimeError("left without a GPU")
+
+
+def test_a_process_that_is_broken_is_not_used_again():
+    """What was done in it counts; it, like one that hangs, is gone."""
+    with Worker(nothing, fails_the_second_time) as worker:
+        done = [worker.run(count, 60) for _ in range(3)]
+        assert [each for _, each in done] == [1, 2, 1]
+        with pytest.raises(futures.TimeoutError):
+            worker.run(hang, 1)
+        assert worker.run(count, 60)[1] == 1
+    for process, _ in done:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
 
 
 def test_every_result_says_where_it_was_measured():
@@ -82,6 +111,40 @@ def test_a_step_that_takes_too_long_leaves_no_process(tmp_path, capfd):
     pytest.fail("its child still runs")
 
 
+def test_a_test_that_breaks_its_process_leaves_the_others_a_gpu(tmp_path):
+    """As a fault of a kernel does, after which every call to CUDA of the same process fails."""
+    hook = f"import runpy\n\nhooks = runpy.run_path({str(ROOT / 'tests' / 'conftest.py')!r})\n"
+    (tmp_path / "conftest.py").write_text(hook + "pytest_runtest_logfinish = hooks['pytest_runtest_logfinish']\n")
+    (tmp_path / "test_faults.py").write_text(
+        """
+import pytest
+import torch
+
+is_lost = False
+
+
+def synchronize():
+    assert not is_lost
+
+
+torch.cuda.is_initialized, torch.cuda.synchronize = lambda: True, synchronize
+
+
+@pytest.mark.parametrize("i", range(8))
+def test(i):
+    global is_lost
+    torch.cuda.synchronize()
+    if i == 2:
+        is_lost = True
+        raise RuntimeError("as it says")
+"""
+    )
+    command = [sys.executable, "-m", "pytest", "-v", "-n", "1", "-p", "no:cacheprovider", str(tmp_path)]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300).stdout
+    assert "as it says" in said and "crashed while running" in said, said
+    assert {int(i) for i in re.findall(r"PASSED test_faults.py::test\[(\d)\]", said)} == {0, 1, 3, 4, 5, 6, 7}, said
+
+
 @pytest.fixture(scope="module")
 def of_gpu():
     """What bench.gpu measured on a GPU."""
@@ -93,32 +156,65 @@ def test_a_gpus_table_is_what_its_result_file_says(of_gpu):
     assert "\n".join([words, "", *rows, ""]) == (report.RESULTS / "nvidia_h200.md").read_text()
 
 
-def test_what_fails_on_a_gpu_takes_nothing_else_with_it(of_gpu, tmp_path, capfd):
-    """Nor does what is not reached: after every part what there is is kept, and can be told."""
-    bulk = copy.deepcopy(of_gpu["bulk"]["16"])
+def test_a_candidate_that_fails_or_leaves_no_gpu(monkeypatch, capfd):
+    candidates = {"right": lambda: 1, "wrong": fail, "also right": lambda: 2}
+    monkeypatch.setattr("torch.cuda.synchronize", nothing)
+    working, failed = gpu.those_that_work(candidates, lambda function: function())
+    assert working == {"right": 1, "also right": 2} and failed == {"wrong": {"failed": "ValueError: as it says"}}
+    monkeypatch.setattr("torch.cuda.synchronize", fail)
+    with pytest.raises(RuntimeError, match="right left no GPU: ValueError: as it says"):
+        gpu.those_that_work(candidates, lambda function: function())
+
+
+def nothing():
+    pass
+
+
+def of_gpus_bulk():
+    bulk = json.loads((report.RESULTS / "nvidia_h200.json").read_text())["bulk"]["16"]
     bulk["Triton"] = {"failed": "RuntimeError: no room"}
+    return bulk
 
-    def fail():
-        raise ValueError("as it says\nat length")
 
+def of_gpus_growth():
+    return json.loads((report.RESULTS / "nvidia_h200.json").read_text())["growth"]["10 x 16"]
+
+
+def fail():
+    raise ValueError("as it says\nat length")
+
+
+def hang():
+    time.sleep(600)
+
+
+def die():
+    os._exit(3)
+
+
+def test_what_fails_on_a_gpu_takes_nothing_else_with_it(of_gpu, tmp_path, capfd):
+    """Nor does what hangs, ends its process, or is not reached: after every part what there is is kept, and can be told."""
     kept = []
     results = {"machine": of_gpu["machine"], "bulk": {}}
     parts = [
         (("bulk", "8"), fail),
-        (("bulk", "16"), lambda: bulk),
-        (("training",), fail),
-        (("growth", "1 x 16"), fail),
-        (("growth", "10 x 16"), lambda: of_gpu["growth"]["10 x 16"]),
+        (("bulk", "16"), of_gpus_bulk),
+        (("training",), die),
+        (("growth", "1 x 16"), hang),
+        (("growth", "10 x 16"), of_gpus_growth),
     ]
-    gpu.measure(parts, results, lambda results: kept.append(copy.deepcopy(results)))
+    with Worker(nothing, nothing) as worker:
+        gpu.measure(parts, results, lambda results: kept.append(copy.deepcopy(results)), worker, seconds=5)
+    bulk = of_gpus_bulk()
     assert [len(state["bulk"]) for state in kept] == [1, 2, 2, 2, 2]
     assert kept[-1]["bulk"]["16"] == bulk and "at length" in capfd.readouterr().err
-    assert list(gpu.failures(kept[-1])) == [
-        "bulk 8: ValueError: as it says",
-        "bulk 16 Triton: RuntimeError: no room",
-        "training: ValueError: as it says",
-        "growth 1 x 16: ValueError: as it says",
-    ]
+    why = dict(line.split(": ", 1) for line in gpu.failures(kept[-1]))
+    assert why.pop("training").startswith("BrokenProcessPool: ")
+    assert why == {
+        "bulk 8": "ValueError: as it says",
+        "bulk 16 Triton": "RuntimeError: no room",
+        "growth 1 x 16": "not done in 5 s",
+    }
     for state in kept:
         words, rows = gpu.words_and_rows(state)
         assert "? us in a CUDA graph, ? times" in words and "bulk 8: ValueError: as it says" in words
