@@ -62,6 +62,7 @@ def variants():
 
 
 def source_of(variant):
+    """What is compiled, and what launch.options_of() asks for beside the target."""
     from pkpo_kernels.triton import launch
     from triton.compiler import ASTSource
 
@@ -104,7 +105,7 @@ def source_of(variant):
         signature=signature,
         constexprs={(kernel.arg_names.index(name),): value for name, value in flags.items()},
         attrs={(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name in kinds},
-    ), threads
+    ), (kernel, threads, flags)
 
 
 class Usage(NamedTuple):
@@ -123,8 +124,8 @@ def compile_for(architecture, variant):
     from pkpo_kernels.triton import launch
 
     target = target_of(architecture)
-    source, threads = source_of(variant)
-    options = launch.options_of(threads, target, launch.OPS[variant.op])
+    source, asked = source_of(variant)
+    options = launch.options_of(*asked, target)
     compiled = triton.compile(source, target=target, options=options)
     if target.backend == "hip":
         assembly = compiled.asm["amdgcn"]

@@ -80,7 +80,9 @@ def weights_of(rank, n, k, FORM: tl.constexpr, log_n: tl.constexpr, dims: tl.con
 
 
 @triton.jit
-def weights(rank, n, k, width, FORM: tl.constexpr, DIFFER: tl.constexpr, LOG_N: tl.constexpr, LOG_ROWS: tl.constexpr):
+def weights(
+    nothing, rank, n, k, width, FORM: tl.constexpr, DIFFER: tl.constexpr, LOG_N: tl.constexpr, LOG_ROWS: tl.constexpr
+):
     """w by rank. Where all groups of the program have as many samples and the same k, formed once for all of them."""
     DIMS: tl.constexpr = LOG_N + LOG_ROWS
     if DIFFER:
@@ -90,7 +92,7 @@ def weights(rank, n, k, width, FORM: tl.constexpr, DIFFER: tl.constexpr, LOG_N: 
         if any_of((n != width.to(tl.int32)) & (n > 0)):
             w = weights_of(rank, n, k, FORM, LOG_N, DIMS)
         else:
-            one_rank = tl.reshape(tl.arange(0, 1 << LOG_N), [1] * LOG_ROWS + [2] * LOG_N)
+            one_rank = tl.reshape(tl.arange(0, 1 << LOG_N), [1] * LOG_ROWS + [2] * LOG_N) + nothing
             one_n = tl.zeros([1] * DIMS, tl.int32) + width.to(tl.int32)
             one_k = tl.max(tl.reshape(k, [1 << LOG_ROWS]), 0) + one_n * 0
             w = w + weights_of(one_rank, one_n, one_k, FORM, LOG_N, DIMS)
@@ -99,6 +101,7 @@ def weights(rank, n, k, width, FORM: tl.constexpr, DIFFER: tl.constexpr, LOG_N: 
 
 @triton.jit
 def weigh_some(
+    nothing,
     first_group,
     group,
     begin,
@@ -126,7 +129,9 @@ def weigh_some(
     LOG_N: tl.constexpr,
     LOG_ROWS: tl.constexpr,
 ):
-    """2**LOG_ROWS groups from this one on, but for those that are not ours; ``group``, ``begin`` and ``size`` are of each."""
+    """2**LOG_ROWS groups from this one on, but for those that are not ours; ``group``, ``begin`` and ``size`` are of each.
+    ``nothing`` is 0: where the compiler does not know that, what follows from it is computed here, not far ahead in registers
+    that other code needs."""
     DIMS: tl.constexpr = LOG_N + LOG_ROWS
     N: tl.constexpr = 1 << LOG_N
     ROWS: tl.constexpr = 1 << LOG_ROWS
@@ -135,7 +140,7 @@ def weigh_some(
 
     # Rows as they lie in memory, so that neighbouring threads load neighbouring samples.
     flat_group = first_group + tl.arange(0, ROWS)[:, None]
-    column = tl.arange(0, N)[None, :]
+    column = tl.arange(0, N)[None, :] + nothing
     if FULL:
         at = first_group * N + (tl.arange(0, ROWS)[:, None] * N + column)
         is_there = (flat_group < count) & (column >= 0)
@@ -146,7 +151,7 @@ def weigh_some(
     x = tl.reshape(load_values(rewards, at, is_there, WIDE, BOOLEAN), [2] * DIMS)
 
     index = tl.reshape(tl.arange(0, ROWS * N), [2] * DIMS)
-    rank = index & (N - 1)
+    rank = (index & (N - 1)) + nothing
     n = sum_of_groups((x == x).to(tl.int32), LOG_N, DIMS)
     k = clamp_k(k_of(k_tensor, k_value, group, group < count, TENSOR_K, K_PER_GROUP), n, FORM)
 
@@ -160,7 +165,7 @@ def weigh_some(
             if are_in_order(x, rank, LOG_N, DIMS) == 0:
                 x, sample = sort_by_long_keys(unsorted, rank, rank, LOG_N, DIMS)
 
-    w = weights(rank, n, k, width, FORM, RAGGED | K_PER_GROUP, LOG_N, LOG_ROWS)
+    w = weights(nothing, rank, n, k, width, FORM, RAGGED | K_PER_GROUP, LOG_N, LOG_ROWS)
     if OP == BACKWARD:
         if FORM == MAX_AT_K:
             gy = tl.load(grad + group, mask=is_ours, other=0).to(tl.float64)
@@ -217,6 +222,7 @@ def weigh_groups(
     if any_of(is_ours) == 0:
         return
     weigh_some(
+        0,
         first_group,
         group,
         begin,

@@ -100,15 +100,30 @@ def large_kernel(flags, is_sorted):
     return large.weigh_large_groups, threads, flags | {"SORTED": is_sorted, "LOG_C": LOG_CHUNK}
 
 
-def options_of(threads, target, op):
-    """For Triton's compiler. No contraction: a group has the same bits in whichever shape it is computed. A thread may take
-    all registers that it can have: left to itself, NVIDIA's assembler spills a few in some kernels, so that more threads
-    fit. And gradients it shall not optimize: on an H200 some of equal rewards came out wrong, every time, from the machine
-    code of ptxas 12.8 and 13.0, and right without their optimizations."""
+def most_registers(kernel, flags):
+    """Of a thread, on NVIDIA. All that it can have: left to itself, ptxas spills a few in some kernels, so that more threads
+    fit. For many rows so few that a multiprocessor holds five, four or three programs of 128 threads, where none spills with
+    them: the more warps there are, the more instructions take their turns while others wait."""
+    if kernel is not rows.weigh_rows:
+        return 255
+    log_n, full, form = flags["LOG_N"], flags["FULL"], flags["FORM"]
+    if form == FORMS["loo"]:
+        return 168 if log_n <= 7 else 255
+    if log_n <= 3:
+        return 96
+    if log_n <= (6 if full else 5):
+        return 128
+    return 168 if log_n <= (8 if full else 7) else 255
+
+
+def options_of(kernel, threads, flags, target):
+    """For Triton's compiler. No contraction: a group has the same bits in whichever shape it is computed. And gradients it
+    shall not optimize: on an H200 some of equal rewards came out wrong, every time, from the machine code of ptxas 12.8 and
+    13.0, and right without their optimizations."""
     options = {"num_warps": threads // target.warp_size, "enable_fp_fusion": False}
     if target.backend == "cuda" and threads <= 256:
-        options["maxnreg"] = 255
-    if target.backend == "cuda" and op == OPS["backward"]:
+        options["maxnreg"] = most_registers(kernel, flags)
+    if target.backend == "cuda" and flags["OP"] == OPS["backward"]:
         options["ptx_options"] = "--opt-level=0"
     return options
 
@@ -155,7 +170,8 @@ class Variant:
         key = (device, kind_of(first), *[None if x is first else kind_of(x) for x in tensors])
         compiled = self.compiled.get(key)
         if compiled is None:
-            options = options_of(self.threads, triton.runtime.driver.active.get_current_target(), self.flags["OP"])
+            target = triton.runtime.driver.active.get_current_target()
+            options = options_of(self.kernel, self.threads, self.flags, target)
             self.compiled[key] = self.kernel[(programs,)](*tensors, *numbers, **self.flags, **options)
         else:
             compiled[(programs, 1, 1)](*tensors, *numbers, *self.values)

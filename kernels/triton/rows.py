@@ -8,6 +8,10 @@ program's turn when it is through with the others: a group has the same bits the
 
 What many exchanges have in one block of code is compiled badly: predicates, of which a thread has seven, wait for being
 kept, packed into registers, and LLVM has 64 of them packed into an integer. is_so() ends a block.
+
+Registers decide how many warps there are to take turns. The usual way holds a row's values, one coefficient of each, and the
+exchanges; what is rare, k = 1 and rows that are not usual, comes from numbers of which the compiler does not know that
+they are the same as before, or it would compute all that ahead of the loop and hold it there.
 """
 
 import triton
@@ -16,7 +20,7 @@ import triton.language as tl
 from .group import INTEGERS, MAXIMUM, any_of, k_of, results_of, store_results, weigh_some, weights_of
 from .hypercube import neighbour, previous, sums_after, sums_before, value_at
 from .sort import takes_smaller
-from .weigh import LOO, LOO_1, clamp_k, down_of, share_among_equal, too_large, top_of, up_of
+from .weigh import LOO, LOO_1, clamp_k, down_of, down_of_mean, share_among_equal, too_large, top_of, up_of
 
 # Stands where a row has no sample: above all that are_usual() lets pass, and finite, as its distance from them is.
 BEYOND = tl.constexpr(1e38)
@@ -97,14 +101,39 @@ def is_so(row, samples, number: tl.constexpr):
 
 @triton.jit
 def kept_as(bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr):
-    """The bit that an exchange is kept as, among those in a thread, 30 of them for 512 samples, or those across threads. From
-    the upper ones on: LLVM has an integer without them packed with another."""
-    if bit >= log_items:
-        return 1 << (30 - ((stage - log_items) * (stage - log_items - 1) // 2 + bit - log_items))
-    elif stage <= log_items:
+    """The bit that an exchange in a thread is kept as, of 30 for 512 samples. From the upper ones on: LLVM has an integer
+    without them packed with another."""
+    if stage <= log_items:
         return 1 << (30 - (stage * (stage - 1) // 2 + bit))
     else:
         return 1 << (30 - (log_items * (2 * stage - log_items - 1) // 2 + bit))
+
+
+@triton.jit
+def number_of(bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr):
+    """Of an exchange across threads, of 15 for 512 samples."""
+    return (stage - log_items) * (stage - log_items - 1) // 2 + bit - log_items
+
+
+@triton.jit
+def keep_across(across, moves, rank, number: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
+    """The bits of a thread's samples, half of an integer, which takes the place of one of them: a register for two exchanges,
+    not one for every sample."""
+    item = rank & ((1 << log_items) - 1)
+    bits = moves.to(tl.int32) << (item + (number % 2 << log_items))
+    for bit in tl.static_range(log_items):
+        bits = tl.sum(bits, dims - 1 - bit, keep_dims=True)
+    return tl.where(item == number // 2, across | bits, across)
+
+
+@triton.jit
+def kept_across(across, rank, number: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
+    """What keep_across() was told of every sample."""
+    item = rank & ((1 << log_items) - 1)
+    bits = tl.where(item == number // 2, across, 0)
+    for bit in tl.static_range(log_items):
+        bits = tl.sum(bits, dims - 1 - bit, keep_dims=True)
+    return (bits & (1 << (item + (number % 2 << log_items)))) != 0
 
 
 @triton.jit
@@ -138,10 +167,11 @@ def order_in_thread(
 
 
 @triton.jit
-def order_across(x, across, bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
+def order_across(x, across, rank, bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
     """Of values that are negated where the rank has this bit."""
     negated = neighbour(x, bit, dims)
-    return tl.minimum(x, -negated), tl.where(negated > -x, across | kept_as(bit, stage, log_items), across)
+    across = keep_across(across, negated > -x, rank, number_of(bit, stage, log_items), log_items, dims)
+    return tl.minimum(x, -negated), across
 
 
 @triton.jit
@@ -155,7 +185,7 @@ def order_stage(
         x = flipped(x, rank, 1 << stage, log_n)
     for step in tl.static_range(stage):
         if stage - 1 - step >= log_items:
-            x, across = order_across(x, across, stage - 1 - step, stage, log_items, dims)
+            x, across = order_across(x, across, rank, stage - 1 - step, stage, log_items, dims)
             # Negated for this exchange no more, but for the next one, if that is across threads too.
             x = flipped(x, rank, (3 << (stage - 2 - step)) & -(1 << log_items), log_n)
         else:
@@ -168,42 +198,45 @@ def sort_values(x, rank, row, samples, log_n: tl.constexpr, log_items: tl.conste
     """Values by rank, and the exchanges: a bit each, for two samples in a thread and for one across threads."""
     across = tl.zeros_like(x).to(tl.int32)
     in_thread = tl.max(across, dims - 1)
-    for stage in tl.static_range(1, (log_n if log_n < log_items else log_items) + 1):
-        x, in_thread, across = order_stage(x, in_thread, across, rank, stage, log_n, log_items, dims)
-    for stage in tl.static_range(log_items + 1, log_n + 1):
-        if is_so(row, samples, stage):
+    for stage in tl.static_range(1, log_n + 1):
+        if stage < log_items:
             x, in_thread, across = order_stage(x, in_thread, across, rank, stage, log_n, log_items, dims)
+        else:
+            if is_so(row, samples, stage):
+                x, in_thread, across = order_stage(x, in_thread, across, rank, stage, log_n, log_items, dims)
     return x, in_thread, across
 
 
 @triton.jit
 def take_back(
-    y, in_thread, across, bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr
+    y, in_thread, across, rank, bit: tl.constexpr, stage: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr
 ):
     if bit >= log_items:
-        moves = (across & kept_as(bit, stage, log_items)) != 0
+        moves = kept_across(across, rank, number_of(bit, stage, log_items), log_items, dims)
     else:
         moves = tl.expand_dims(in_thread & kept_as(bit, stage, log_items), dims - 1 - bit) != 0
     return tl.where(moves, neighbour(y, bit, dims), y)
 
 
 @triton.jit
-def bring_back(y, in_thread, across, row, samples, log_n: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
+def bring_back(
+    y, in_thread, across, rank, row, samples, log_n: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr
+):
     """The exchanges of a sort taken back. In groups of 16 and 32 a thread has 80 and 112 pairs to look at."""
     for back in tl.static_range(log_n):
         for bit in tl.static_range(log_n - back):
             if (log_n == 4) | (log_n == 5):
                 if is_so(row, samples, 10 + (back * log_n + bit) // 2):
-                    y = take_back(y, in_thread, across, bit, log_n - back, log_items, dims)
+                    y = take_back(y, in_thread, across, rank, bit, log_n - back, log_items, dims)
             else:
-                y = take_back(y, in_thread, across, bit, log_n - back, log_items, dims)
+                y = take_back(y, in_thread, across, rank, bit, log_n - back, log_items, dims)
     return y
 
 
 @triton.jit
 def first_group_of(turn, count, LOG_ROWS: tl.constexpr):
     """The last turn's rows are the last ones, though some be of the turn before too."""
-    return tl.minimum(turn << LOG_ROWS, count - (1 << LOG_ROWS))
+    return tl.minimum(tl.cast(turn, tl.int64) << LOG_ROWS, count - (1 << LOG_ROWS))
 
 
 @triton.jit
@@ -257,15 +290,15 @@ def weigh_rows(
     k = clamp_k(k_of(k_tensor, k_value, n.to(tl.int64), n > 0, TENSOR_K, False), n, FORM)
     w = weights_of(one_rank, n, k, FORM, LOG_N, DIMS)
     zero = tl.zeros([2] * DIMS, tl.float32)
-    down = zero + down_of(w, one_rank, n, k, FORM).to(tl.float32)
-    has_down = (FORM != LOO_1) | any_of(k == 1)
+    if FORM != LOO_1:
+        down = zero + down_of(w, one_rank, n, k, tl.float32, FORM)
     top = top_of(n, k, FORM).to(tl.float32)
     if (FORM == LOO) | (FORM == LOO_1):
         up = zero + up_of(w, one_rank, n, k, FORM).to(tl.float32)
 
-    turns = (count + ROWS - 1) >> LOG_ROWS
+    turns = ((count + ROWS - 1) >> LOG_ROWS).to(tl.int32)
     left = 0
-    for turn in range(tl.program_id(0).to(tl.int64), turns, tl.num_programs(0)):
+    for turn in range(tl.program_id(0), turns, tl.num_programs(0)):
         first_group = first_group_of(turn, count, LOG_ROWS)
         x = load_rows(rewards + first_group * size, size, BOOLEAN, FULL, LOG_N, LOG_THREADS)
         if are_usual(x):
@@ -274,35 +307,45 @@ def weigh_rows(
             x, in_thread, across = sort_values(x, rank, first_group, samples, LOG_N, LOG_ITEMS, DIMS)
             below = previous(x, rank, LOG_N, DIMS)
             gap = x - below
+            has_equal = any_of((x == below) & (rank > 0) & (rank < n))
             y = zero
             if FORM != LOO_1:
-                y = y + top * value_at(x, rank, n - 1, LOG_N, DIMS)
-            if has_down:
                 after, _ = sums_after(down * gap, LOG_N, DIMS)
-                y = y - after
+                y = top * value_at(x, rank, n - 1, LOG_N, DIMS) - after
             if (FORM == LOO) | (FORM == LOO_1):
                 terms = up * gap
                 before, _ = sums_before(terms, LOG_N, DIMS)
                 y = y + (before + terms)
+            if FORM == LOO_1:
+                if any_of(k == 1):
+                    same = is_so(first_group, samples, 0)
+                    its_x, its_up = tl.where(same, x, 0.0), tl.where(same, up, 0.0)
+                    gap = its_x - previous(its_x, rank, LOG_N, DIMS)
+                    if FULL == 0:
+                        gap = tl.where(rank < n, gap, 0.0)
+                    after, _ = sums_after(down_of_mean(its_up, n) * gap, LOG_N, DIMS)
+                    y = y - after
             if OP == MAXIMUM:
                 at = (first_group + row_of(LOG_N, LOG_THREADS)) * stride
                 store_results(out + at, y, rank == 0, 0)
             else:
-                if any_of((x == below) & (rank > 0) & (rank < n)):
+                if has_equal:
                     y = share_among_equal(y, x, LOG_N, DIMS)
-                y = bring_back(y, in_thread, across, first_group, samples, LOG_N, LOG_ITEMS, DIMS)
+                y = bring_back(y, in_thread, across, rank, first_group, samples, LOG_N, LOG_ITEMS, DIMS)
                 store_rows(out + first_group * size, y, size, FULL, LOG_N, LOG_THREADS)
         else:
             left += 1
     if left > 0:
-        for turn in range(tl.program_id(0).to(tl.int64), turns, tl.num_programs(0)):
+        for turn in range(tl.program_id(0), turns, tl.num_programs(0)):
             first_group = first_group_of(turn, count, LOG_ROWS)
             x = load_rows(rewards + first_group * size, size, BOOLEAN, FULL, LOG_N, LOG_THREADS)
             if are_usual(x) == 0:
                 for part in range(1 << (LOG_ROWS - LOG_FEWER)):
+                    nothing = tl.where(left > turns + part, 1, 0)
                     its_first = first_group + (part << LOG_FEWER)
                     group = its_first + tl.reshape(tl.arange(0, 1 << LOG_FEWER), [2] * LOG_FEWER + [1] * LOG_N)
                     weigh_some(
+                        nothing,
                         its_first,
                         group,
                         group * size,

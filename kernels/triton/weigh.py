@@ -83,19 +83,26 @@ def up_of(w, rank, n, k, FORM: tl.constexpr):
 
 
 @triton.jit
-def down_of(w, rank, n, k, FORM: tl.constexpr):
-    """What a gap counts, negative, for the ranks before it; float64."""
+def down_of_mean(up, n):
+    """down_of() of loo-1 with k = 1, from what up_of() gives: of every gap they are 1 / (n - 1) together."""
+    N = n.to(tl.float64)
+    return quotient(N * 0 + 1, tl.maximum(N - 1, 1.0)).to(up.dtype) - up
+
+
+@triton.jit
+def down_of(w, rank, n, k, kind: tl.constexpr, FORM: tl.constexpr):
+    """What a gap counts, negative, for the ranks before it."""
     q = rank.to(tl.float64)
     N = n.to(tl.float64)
     K = k.to(tl.float64)
     if FORM == NONE:
-        c = w
+        c = w.to(kind)
     elif FORM == LOO:
-        c = w * quotient(N * (N - 1 - q) + K, tl.maximum((N - 1) * (N - K), 1.0))
+        c = (w * quotient(N * (N - 1 - q) + K, tl.maximum((N - 1) * (N - K), 1.0))).to(kind)
     elif FORM == MAX_AT_K:
-        c = w * quotient(q, tl.maximum(K, 1.0))
+        c = (w * quotient(q, tl.maximum(K, 1.0))).to(kind)
     else:
-        c = tl.where(k == 1, quotient(N - q, tl.maximum(N * (N - 1), 1.0)), 0.0)
+        c = tl.where(k == 1, down_of_mean(up_of(w, rank, n, k, FORM).to(kind), n), 0.0)
     return tl.where((rank >= 1) & (rank < n), c, 0.0)
 
 
@@ -126,7 +133,7 @@ def has_down(k, FORM: tl.constexpr):
 @triton.jit
 def sums_down(gap, w, rank, n, k, FORM: tl.constexpr, log_n: tl.constexpr, dims: tl.constexpr):
     """What gaps count for the ranks before them: sums over the ranks after, and over all."""
-    terms = tl.where(gap == 0, 0.0, down_of(w, rank, n, k, FORM).to(gap.dtype) * gap)
+    terms = tl.where(gap == 0, 0.0, down_of(w, rank, n, k, gap.dtype, FORM) * gap)
     return sums_after(terms, log_n, dims)
 
 
@@ -283,7 +290,7 @@ def gradients_of_gaps(
         low_after, _ = sums_after(low, log_n, dims)
         above = (high_after + high + high_above) + (low_after + low + low_above)
         h = tl.where(up != 0, up * above, h)
-    down = down_of(w, rank, n, k, FORM)
+    down = down_of(w, rank, n, k, tl.float64, FORM)
     h = tl.where(down != 0, h - down * ((high_before + high_below) + (low_before + low_below)), h)
     return tl.where(rank == 0, 0.0, h), high_below + high_all, low_below + low_all
 
