@@ -1,7 +1,9 @@
 """Compiles Triton's kernels ahead of time, for GPUs that are not there, and reads what they take.
 
-python tests/triton_compile.py [--every N] [ARCHITECTURE ...]     every kernel, or each Nth one, as a table. Fails where one
-spills on NVIDIA. Every kernel for all architectures: writes bench/results/triton.txt.
+python tests/triton_compile.py [--every N] [--only rows|groups] [ARCHITECTURE ...]
+
+Every kernel, or each Nth one, as tables; fails where one spills on NVIDIA. Of all kernels for all architectures it writes
+bench/results/triton_rows.txt, of many rows, and triton_groups.txt, of all others, which takes an hour.
 """
 
 import argparse
@@ -143,17 +145,12 @@ def compile_for(architecture, variant):
     return Usage(int(re.search(r"weigh\w+:\s+REG:(\d+)", output)[1]), len(re.findall(r"\bSTL\b", output)))
 
 
-def main():
+def table(variants, architectures):
+    """Lines, and whether registers spill on NVIDIA."""
     import triton
     from tqdm import tqdm
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("architectures", nargs="*", type=lambda name: int(name) if name.isdigit() else name)
-    arguments = parser.parse_args()
-    architectures = arguments.architectures or [*NVIDIA, *AMD]
-    chosen = itertools.islice(variants(), 0, None, arguments.every)
-    jobs = [(architecture, variant) for variant in chosen for architecture in architectures]
+    jobs = [(architecture, variant) for variant in variants for architecture in architectures]
     with ProcessPoolExecutor() as processes:
         usages = list(tqdm(processes.map(compile_for, *zip(*jobs)), total=len(jobs)))
     lines = [
@@ -163,14 +160,31 @@ def main():
     for i in range(0, len(jobs), len(architectures)):
         cells = (f"{u.registers}" + (f" + {u.spills}" if u.spills else "") for u in usages[i : i + len(architectures)])
         lines.append(f"{jobs[i][1]!s:<60}" + "".join(f"{cell:>11}" for cell in cells))
-    print("\n".join(lines))
-    if not arguments.architectures and arguments.every == 1:
-        sys.path.insert(0, str(ROOT))
-        from bench.machine import described, in_words
+    return lines, any(usage.spills for (architecture, _), usage in zip(jobs, usages) if architecture in NVIDIA)
 
-        lines.insert(1, in_words(described("triton")))
-        (ROOT / "bench" / "results" / "triton.txt").write_text("\n".join([*lines, ""]))
-    if any(usage.spills for (architecture, _), usage in zip(jobs, usages) if architecture in NVIDIA):
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--only", choices=("rows", "groups"))
+    parser.add_argument("architectures", nargs="*", type=lambda name: int(name) if name.isdigit() else name)
+    arguments = parser.parse_args()
+    some_spill = False
+    chosen = list(itertools.islice(variants(), 0, None, arguments.every))
+    for name in (arguments.only,) if arguments.only else ("groups", "rows"):
+        its_variants = [variant for variant in chosen if (variant.many > 0) == (name == "rows")]
+        if not its_variants:
+            continue
+        lines, spills = table(its_variants, arguments.architectures or [*NVIDIA, *AMD])
+        print("\n".join(lines))
+        some_spill |= spills
+        if not arguments.architectures and arguments.every == 1:
+            sys.path.insert(0, str(ROOT))
+            from bench.machine import described, in_words
+
+            lines.insert(1, in_words(described("triton")))
+            (ROOT / "bench" / "results" / f"triton_{name}.txt").write_text("\n".join([*lines, ""]))
+    if some_spill:
         sys.exit("registers spill")
 
 
