@@ -108,10 +108,10 @@ def most_registers(kernel, flags):
         return 255
     log_n, full, form = flags["LOG_N"], flags["FULL"], flags["FORM"]
     if form == FORMS["loo"]:
-        return 168 if log_n <= 7 else 255
+        return 168 if full and log_n <= 7 else 255
     if log_n <= 3:
-        return 96
-    if log_n <= (6 if full else 5):
+        return 128 if form == FORMS["max_at_k"] else 96
+    if log_n <= (6 if full else 4):
         return 128
     return 168 if log_n <= (8 if full else 7) else 255
 
