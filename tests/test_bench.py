@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent import futures
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,15 @@ def test_quick_runs_write_nothing():
     assert results() == before
 
 
+def nothing():
+    pass
+
+
+def fail():
+    raise ValueError("as it says\nat length")
+
+
+hang = partial(time.sleep, 600)
 counted = 0
 
 
@@ -166,46 +176,20 @@ def test_a_candidate_that_fails_or_leaves_no_gpu(monkeypatch, capfd):
         gpu.those_that_work(candidates, lambda function: function())
 
 
-def nothing():
-    pass
-
-
-def of_gpus_bulk():
-    bulk = json.loads((report.RESULTS / "nvidia_h200.json").read_text())["bulk"]["16"]
-    bulk["Triton"] = {"failed": "RuntimeError: no room"}
-    return bulk
-
-
-def of_gpus_growth():
-    return json.loads((report.RESULTS / "nvidia_h200.json").read_text())["growth"]["10 x 16"]
-
-
-def fail():
-    raise ValueError("as it says\nat length")
-
-
-def hang():
-    time.sleep(600)
-
-
-def die():
-    os._exit(3)
-
-
 def test_what_fails_on_a_gpu_takes_nothing_else_with_it(of_gpu, tmp_path, capfd):
     """Nor does what hangs, ends its process, or is not reached: after every part what there is is kept, and can be told."""
+    bulk = of_gpu["bulk"]["16"] | {"Triton": {"failed": "RuntimeError: no room"}}
     kept = []
     results = {"machine": of_gpu["machine"], "bulk": {}}
     parts = [
         (("bulk", "8"), fail),
-        (("bulk", "16"), of_gpus_bulk),
-        (("training",), die),
+        (("bulk", "16"), partial(dict, bulk)),
+        (("training",), partial(os._exit, 3)),
         (("growth", "1 x 16"), hang),
-        (("growth", "10 x 16"), of_gpus_growth),
+        (("growth", "10 x 16"), partial(dict, of_gpu["growth"]["10 x 16"])),
     ]
     with Worker(nothing, nothing) as worker:
         gpu.measure(parts, results, lambda results: kept.append(copy.deepcopy(results)), worker, seconds=5)
-    bulk = of_gpus_bulk()
     assert [len(state["bulk"]) for state in kept] == [1, 2, 2, 2, 2]
     assert kept[-1]["bulk"]["16"] == bulk and "at length" in capfd.readouterr().err
     why = dict(line.split(": ", 1) for line in gpu.failures(kept[-1]))

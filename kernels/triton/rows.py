@@ -18,9 +18,9 @@ import triton
 import triton.language as tl
 
 from .group import INTEGERS, MAXIMUM, any_of, k_of, results_of, store_results, weigh_some, weights_of
-from .hypercube import neighbour, previous, sums_after, sums_before, value_at
+from .hypercube import neighbour, previous, sum_of_groups, sums_after, sums_before, value_at
 from .sort import takes_smaller
-from .weigh import LOO, LOO_1, clamp_k, down_of, down_of_mean, share_among_equal, too_large, top_of, up_of
+from .weigh import LOO, LOO_1, clamp_k, down_of, down_of_mean, has_down, share_among_equal, too_large, top_of, up_of
 
 # Stands where a row has no sample: above all that are_usual() lets pass, and finite, as its distance from them is.
 BEYOND = tl.constexpr(1e38)
@@ -120,9 +120,7 @@ def keep_across(across, moves, rank, number: tl.constexpr, log_items: tl.constex
     """The bits of a thread's samples, half of an integer, which takes the place of one of them: a register for two exchanges,
     not one for every sample."""
     item = rank & ((1 << log_items) - 1)
-    bits = moves.to(tl.int32) << (item + (number % 2 << log_items))
-    for bit in tl.static_range(log_items):
-        bits = tl.sum(bits, dims - 1 - bit, keep_dims=True)
+    bits = sum_of_groups(moves.to(tl.int32) << (item + (number % 2 << log_items)), log_items, dims)
     return tl.where(item == number // 2, across | bits, across)
 
 
@@ -130,9 +128,7 @@ def keep_across(across, moves, rank, number: tl.constexpr, log_items: tl.constex
 def kept_across(across, rank, number: tl.constexpr, log_items: tl.constexpr, dims: tl.constexpr):
     """What keep_across() was told of every sample."""
     item = rank & ((1 << log_items) - 1)
-    bits = tl.where(item == number // 2, across, 0)
-    for bit in tl.static_range(log_items):
-        bits = tl.sum(bits, dims - 1 - bit, keep_dims=True)
+    bits = value_at(across, item, number // 2, log_items, dims)
     return (bits & (1 << (item + (number % 2 << log_items)))) != 0
 
 
@@ -317,7 +313,7 @@ def weigh_rows(
                 before, _ = sums_before(terms, LOG_N, DIMS)
                 y = y + (before + terms)
             if FORM == LOO_1:
-                if any_of(k == 1):
+                if has_down(k, FORM):
                     same = is_so(first_group, samples, 0)
                     its_x, its_up = tl.where(same, x, 0.0), tl.where(same, up, 0.0)
                     gap = its_x - previous(its_x, rank, LOG_N, DIMS)
