@@ -4,14 +4,15 @@
 // results) back to the places of the samples, and running it forwards again brings columns that lie in the order of the
 // samples (incoming gradients) into sorted order. No index is carried and nothing is gathered or scattered.
 //
-// As many columns as registers allow are sorted there by Batcher's merge exchange (Knuth, The Art of Computer
-// Programming, vol. 3, algorithm 5.2.2M, which works for every number of columns). Larger blocks are sorted so by
-// parts, and the parts merged bitonically (Batcher, 1968): an exchange of every column with its mirror image, then
+// As many columns as registers allow are sorted there, by the networks of sorting(): Batcher's, in the order of its
+// merge exchange (Knuth, The Art of Computer Programming, vol. 3, algorithm 5.2.2M), up to 10 columns, Green's (1969)
+// up to 16, and these, one part after the other, merged by Batcher's odd-even merge beyond. Larger blocks are sorted so
+// by parts, and the parts merged bitonically (Batcher, 1968): an exchange of every column with its mirror image, then
 // half-cleaners at falling distances. Up to three of these layers are done at a time, on 8 columns in registers, and
 // the last four on 16. Columns behind the last one count as infinitely large: an exchange with one of them never moves
 // anything, and is left out.
 //
-// Cost: 19, 63, 191, 574 and 4,216 exchanges at 8, 16, 32, 64 and 256 columns; 206, 604 and 4,336 of the last three
+// Cost: 19, 60, 185, 562 and 4,168 exchanges at 8, 16, 32, 64 and 256 columns; 200, 592 and 4,288 of the last three
 // where 16 are sorted at a time. To sort, one is a comparison, a minimum, a maximum or selection, and the store of a
 // mask; to move columns by the record, the load of a mask and two selections.
 #pragma once
@@ -22,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <vector>
 
 #include "lanes.h"
 
@@ -49,6 +51,57 @@ constexpr void merge_exchange(int n, Body body) {
   }
 }
 
+// Sorts 16 columns, of which the first n are there, by 60 exchanges, the fewest known.
+template <class Body>
+constexpr void green(int n, Body body) {
+  const auto exchange = [&](int low, int high) {
+    if (high < n) body(low, high);
+  };
+  for (int d = 1; d <= 8; d *= 2) {
+    for (int i = 0; i < 16; ++i) {
+      if ((i & d) == 0) exchange(i, i + d);
+    }
+  }
+  constexpr Exchange others[] = {
+      {5, 10}, {6, 9},   {3, 12}, {13, 14}, {4, 8},   {7, 11}, {1, 2},  // one layer a line
+      {1, 4},  {7, 13},  {2, 8},  {11, 14},                             //
+      {2, 4},  {5, 6},   {9, 10}, {11, 13}, {3, 8},   {7, 12},          //
+      {6, 8},  {10, 12}, {3, 5},  {7, 9},                               //
+      {3, 4},  {5, 6},   {7, 8},  {9, 10},  {11, 12},                   //
+      {6, 7},  {8, 9},
+  };
+  for (const auto& [low, high] : others) exchange(low, high);
+}
+
+// Merges two sorted sequences, one after the other, of which the first n of `all` columns (a power of two) are there.
+template <class Body>
+constexpr void odd_even_merge(int n, int all, Body body) {
+  for (int i = 0; i + all / 2 < n; ++i) body(i, i + all / 2);
+  for (int d = all / 4; d > 0; d /= 2) {
+    for (int i = 0; i + d < n; ++i) {
+      if ((i & d) != 0) body(i, i + d);
+    }
+  }
+}
+
+// The exchanges that sort n columns, the fewest of what is here: at 17 to 20 those of merge exchange again. A part is
+// sorted before the other is begun, so that it is in registers alone.
+constexpr std::vector<Exchange> sorting(int n) {
+  std::vector<Exchange> all;
+  const auto add = [&](int low, int high) { all.push_back({low, high}); };
+  if (n <= 10 || (n > 16 && n <= 20)) {
+    merge_exchange(n, add);
+  } else if (n <= 16) {
+    green(n, add);
+  } else {
+    const int whole = static_cast<int>(std::bit_ceil(static_cast<unsigned>(n))), half = whole / 2;
+    all = sorting(half);
+    for (const auto& [low, high] : sorting(n - half)) add(half + low, half + high);
+    odd_even_merge(n, whole, add);
+  }
+  return all;
+}
+
 // The half-cleaners of a bitonic merge from `distance` (a power of two) on.
 template <class Body>
 constexpr void half_cleaners(int n, int distance, Body body) {
@@ -65,7 +118,10 @@ enum class Kind { sort, clean, merge };
 
 template <class Body>
 constexpr void for_each_exchange(Kind kind, int n, int all, Body body) {
-  if (kind == Kind::sort) return merge_exchange(n, body);
+  if (kind == Kind::sort) {
+    for (const auto& [low, high] : sorting(n)) body(low, high);
+    return;
+  }
   if (kind == Kind::clean) return half_cleaners(n, all / 2, body);
   for (int i = all - n; i < all / 2; ++i) body(i, all - 1 - i);
   half_cleaners(n, all / 4, body);
@@ -115,12 +171,12 @@ inline __attribute__((always_inline)) void run_exchanges(typename L::Vector (&c)
   });
 }
 
-// So many columns are sorted in registers, and cleaned at the end of a merge. What an exchange needs besides its
-// columns is few registers; with twice as many columns, those would move between registers and memory all the time.
-constexpr int kSorted = kVectorBytes == 64 ? 32 : 16, kCleaned = 16;
+// So many columns are sorted in one piece, and cleaned at the end of a merge. An exchange needs few registers besides
+// its columns; with twice as many columns as there are registers, those would move to memory and back all the time.
+constexpr int kSorted = kVectorBytes == 64 ? 48 : 16, kCleaned = 16;
 
 // Networks exist for these numbers of columns; a block is filled up with infinite columns to the next one.
-constexpr int kNetworkSizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32};
+constexpr int kNetworkSizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 36, 40, 44, 48};
 constexpr int kStep = 4;  // beyond kSorted, every so many columns
 
 // Columns of a block that can sort n.
