@@ -4,17 +4,16 @@
 // results) back to the places of the samples, and running it forwards again brings columns that lie in the order of the
 // samples (incoming gradients) into sorted order. No index is carried and nothing is gathered or scattered.
 //
-// As many columns as registers allow are sorted there, by the networks of sorting(): Batcher's, in the order of its
-// merge exchange (Knuth, The Art of Computer Programming, vol. 3, algorithm 5.2.2M), up to 10 columns, Green's (1969)
-// up to 16, and these, one part after the other, merged by Batcher's odd-even merge beyond. Larger blocks are sorted so
-// by parts, and the parts merged bitonically (Batcher, 1968): an exchange of every column with its mirror image, then
-// half-cleaners at falling distances. Up to three of these layers are done at a time, on 8 columns in registers, and
-// the last four on 16. Columns behind the last one count as infinitely large: an exchange with one of them never moves
-// anything, and is left out.
+// Few columns are sorted by a network that is written out (sorting()): up to 10 by Batcher's merge exchange (Knuth, The
+// Art of Computer Programming, vol. 3, algorithm 5.2.2M), up to 16 by Green's (1969), more by parts that Batcher's
+// odd-even merge puts together. Larger blocks are sorted so by parts, and the parts merged bitonically (Batcher, 1968):
+// an exchange of every column with its mirror image, then half-cleaners at falling distances. Up to three of these
+// layers are done at a time, on 8 columns in registers, and the last four on 16. Columns behind the last one count as
+// infinitely large: an exchange with one of them never moves anything, and is left out.
 //
-// Cost: 19, 60, 185, 562 and 4,168 exchanges at 8, 16, 32, 64 and 256 columns; 200, 592 and 4,288 of the last three
-// where 16 are sorted at a time. To sort, one is a comparison, a minimum, a maximum or selection, and the store of a
-// mask; to move columns by the record, the load of a mask and two selections.
+// Cost: 19, 60, 185, 531 and 4,044 exchanges at 8, 16, 32, 64 and 256 columns with AVX-512; 562 and 4,168 of the last
+// two with AVX2. To sort, one is a comparison, a minimum, a maximum or selection, and the store of a mask; to move
+// columns by the record, the load of a mask and two selections.
 #pragma once
 
 #include <algorithm>
@@ -73,13 +72,25 @@ constexpr void green(int n, Body body) {
   for (const auto& [low, high] : others) exchange(low, high);
 }
 
-// Merges two sorted sequences, one after the other, of which the first n of `all` columns (a power of two) are there.
+// Merges two sorted sequences, one after the other, of which the first n of `all` columns (a power of two, at least 16)
+// are there. Layer by layer this would go through all of them each time, which are more than registers: so the layers
+// of large distances are done for sets of 8 columns that have exchanges with each other alone, and the others on a way
+// along the columns, each layer as far as the one before it has come.
 template <class Body>
 constexpr void odd_even_merge(int n, int all, Body body) {
-  for (int i = 0; i + all / 2 < n; ++i) body(i, i + all / 2);
-  for (int d = all / 4; d > 0; d /= 2) {
-    for (int i = 0; i + d < n; ++i) {
-      if ((i & d) != 0) body(i, i + d);
+  const auto layer = [&](int d, int begin, int end, int step) {
+    for (int i = begin; i < std::min(end, n - d); i += step) {
+      if (d == all / 2 || (i & d) != 0) body(i, i + d);
+    }
+  };
+  const int apart = all / 8;
+  for (int first = 0; first < apart; ++first) {
+    for (int d = all / 2; d >= apart; d /= 2) layer(d, first, n, apart);
+  }
+  for (int begin = 0; begin < n + apart; begin += 8) {
+    for (int d = apart / 2; d > 0; d /= 2) {
+      const int from = begin - apart + d;
+      layer(d, std::max(from, 0), from + 8, 1);
     }
   }
 }
@@ -171,12 +182,13 @@ inline __attribute__((always_inline)) void run_exchanges(typename L::Vector (&c)
   });
 }
 
-// So many columns are sorted in one piece, and cleaned at the end of a merge. An exchange needs few registers besides
-// its columns; with twice as many columns as there are registers, those would move to memory and back all the time.
-constexpr int kSorted = kVectorBytes == 64 ? 48 : 16, kCleaned = 16;
+// So many columns are sorted by a network that is written out, and cleaned at the end of a merge: with AVX-512 and AVX2
+// twice as many as there are registers. Twice that, or with plain vectors 32, took a tenth longer.
+constexpr int kSorted = kVectorBytes, kCleaned = 16;
 
 // Networks exist for these numbers of columns; a block is filled up with infinite columns to the next one.
-constexpr int kNetworkSizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 36, 40, 44, 48};
+constexpr int kNetworkSizes[] = {1,  2,  3,  4,  5,  6,  7,  8,  10, 12, 14, 16,
+                                 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64};
 constexpr int kStep = 4;  // beyond kSorted, every so many columns
 
 // Columns of a block that can sort n.
