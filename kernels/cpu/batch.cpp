@@ -1,7 +1,7 @@
-// A batch of groups, for one instruction set: elements become float32 or float64 values, groups of similar size are put
-// side by side into blocks (columns.h), groups of two values are counted (two_values.h), large ones are done alone
-// (group.h); small rows of one size and k have a way of their own (small_rows.h). PKPO_ISA names the instruction set
-// that the compiler is told to use.
+// A batch of groups, for one instruction set and one type that rewards are compared as: elements become such values,
+// groups of similar size are put side by side into blocks (columns.h), groups of two values are counted (two_values.h),
+// large ones are done alone (group.h); small rows of one size and k have a way of their own (small_rows.h). PKPO_ISA
+// names the instruction set that the compiler is told to use, PKPO_VALUE the type, float or double.
 //
 // A batch whose elements are float32 or float64 and lie one after another is read and written where it is; others are
 // converted a block at a time, in a copy that stays in the cache.
@@ -23,20 +23,17 @@
 #if !defined(PKPO_ISA)
 #define PKPO_ISA plain
 #endif
-#define PKPO_TEXT(name) #name
-#define PKPO_NAME(name) PKPO_TEXT(name)
+#if !defined(PKPO_VALUE)
+#define PKPO_VALUE float
+#endif
+#define PKPO_JOIN(isa, value) isa##_##value
+#define PKPO_NAME(isa, value) PKPO_JOIN(isa, value)
 
 namespace pkpo::cpu {
 namespace {
 
-// What the element types need: the type that rewards are compared in, and that of the result. float32 holds every value
-// of the small types exactly.
-template <class In>
-struct Element {
-  static constexpr bool wide = std::is_same_v<In, double> || std::is_same_v<In, int32_t> || std::is_same_v<In, int64_t>;
-  using Value = std::conditional_t<wide, double, float>;
-  using Out = std::conditional_t<std::is_integral_v<In> || std::is_same_v<In, Boolean>, float, In>;
-};
+using Value = PKPO_VALUE;
+constexpr bool kWide = std::is_same_v<Value, double>;
 
 template <class To, class From>
 void convert(const From* from, int64_t stride, int64_t count, To* to) {
@@ -47,7 +44,7 @@ void convert(const From* from, int64_t stride, int64_t count, To* to) {
   }
 }
 
-template <class Out, class Value>
+template <class Out>
 Out result(Value value) {
   if constexpr (std::is_arithmetic_v<Out>)
     return static_cast<Out>(value);
@@ -55,7 +52,7 @@ Out result(Value value) {
     return Out(static_cast<float>(value));
 }
 
-template <class Out, class Value>
+template <class Out>
 void store(const Value* from, int64_t count, Out* to, int64_t stride) {
   if (stride == 1) {
     for (int64_t i = 0; i < count; ++i) to[i] = result<Out>(from[i]);
@@ -75,8 +72,7 @@ constexpr int class_of(int64_t size) {
 template <class In>
 class Batch {
  public:
-  using Value = typename Element<In>::Value;
-  using Out = typename Element<In>::Out;
+  using Out = std::conditional_t<std::is_integral_v<In> || std::is_same_v<In, Boolean>, float, In>;
   static constexpr int kLanes = Lanes<Value>::count;
 
   Batch(const Groups& groups, const Array& rewards, const Array& out, int64_t first, int64_t last)
@@ -439,46 +435,36 @@ class Batch {
   TwoValues<Value> two_values_;
 };
 
-// Calls body(Tag<In>) with the element type that dtype names.
 template <class T>
 struct Tag {
   using In = T;
 };
 
+// Calls body(Tag<In>) with the element type that dtype names, of those that are compared as Value. No gradient flows to
+// bool and integers.
 template <class Body>
 void with_floating(DType dtype, Body body) {
-  switch (dtype) {
-    case DType::float64:
-      return body(Tag<double>{});
-    case DType::float32:
-      return body(Tag<float>{});
-    case DType::float16:
-      return body(Tag<Float16>{});
-    case DType::bfloat16:
-      return body(Tag<BFloat16>{});
-    default:
-      return;  // no gradient flows to bool and integers
+  if constexpr (kWide) {
+    if (dtype == DType::float64) body(Tag<double>{});
+  } else {
+    if (dtype == DType::float32) body(Tag<float>{});
+    if (dtype == DType::float16) body(Tag<Float16>{});
+    if (dtype == DType::bfloat16) body(Tag<BFloat16>{});
   }
 }
 
 template <class Body>
 void with_element(DType dtype, Body body) {
-  switch (dtype) {
-    case DType::boolean:
-      return body(Tag<Boolean>{});
-    case DType::uint8:
-      return body(Tag<uint8_t>{});
-    case DType::int8:
-      return body(Tag<int8_t>{});
-    case DType::int16:
-      return body(Tag<int16_t>{});
-    case DType::int32:
-      return body(Tag<int32_t>{});
-    case DType::int64:
-      return body(Tag<int64_t>{});
-    default:
-      return with_floating(dtype, body);
+  if constexpr (kWide) {
+    if (dtype == DType::int32) return body(Tag<int32_t>{});
+    if (dtype == DType::int64) return body(Tag<int64_t>{});
+  } else {
+    if (dtype == DType::boolean) return body(Tag<Boolean>{});
+    if (dtype == DType::uint8) return body(Tag<uint8_t>{});
+    if (dtype == DType::int8) return body(Tag<int8_t>{});
+    if (dtype == DType::int16) return body(Tag<int16_t>{});
   }
+  with_floating(dtype, body);
 }
 
 void run_transform(const Groups& groups, Baseline baseline, DType dtype, const Array& rewards, const Array& out,
@@ -526,7 +512,7 @@ void run_max_at_k_backward(const Groups& groups, DType dtype, const Array& grad,
 
 }  // namespace
 
-const Functions PKPO_ISA = {PKPO_NAME(PKPO_ISA), run_transform,      run_transform_backward,
-                            run_max_at_k,        run_max_at_k_curve, run_max_at_k_backward};
+const Functions PKPO_NAME(PKPO_ISA, PKPO_VALUE) = {run_transform, run_transform_backward, run_max_at_k,
+                                                   run_max_at_k_curve, run_max_at_k_backward};
 
 }  // namespace pkpo::cpu

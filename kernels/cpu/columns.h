@@ -78,7 +78,7 @@ class Columns {
     // The squares of the transposition may reach behind the last column.
     rewards_ = scratch_.take<Value>((columns + kLanes) * kLanes);
     grad_ = scratch_.take<Value>((columns + kLanes) * kLanes);
-    record_ = scratch_.take<Mask>(ColumnSort<Value>::most_masks(columns));
+    record_ = scratch_.take<Mask>(most_masks(columns));
     absent_ = scratch_.take<Mask>(largest);
     sums_ = scratch_.take<D>(largest + 1);
   }

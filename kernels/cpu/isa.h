@@ -1,4 +1,5 @@
-// One set of functions per instruction set: batch.cpp compiled once for each, under the name that PKPO_ISA has there.
+// One set of functions per instruction set and type that rewards are compared as: batch.cpp compiled once for each,
+// under the name that PKPO_ISA and PKPO_VALUE give it there.
 #pragma once
 
 #include "pkpo.h"
@@ -6,7 +7,6 @@
 namespace pkpo::cpu {
 
 struct Functions {
-  const char* name;
   decltype(&cpu::transform) transform;
   decltype(&cpu::transform_backward) transform_backward;
   decltype(&cpu::max_at_k) max_at_k;
@@ -15,10 +15,10 @@ struct Functions {
 };
 
 // `plain` is what every machine of the architecture has: SSE2 on x86-64, NEON on ARM.
-extern const Functions plain;
+extern const Functions plain_float, plain_double;
 #if defined(__x86_64__)
-extern const Functions avx2;
-extern const Functions avx512;
+extern const Functions avx2_float, avx2_double;
+extern const Functions avx512_float, avx512_double;
 #endif
 
 }  // namespace pkpo::cpu

@@ -184,8 +184,13 @@ inline __attribute__((always_inline)) void run_exchanges(typename L::Vector (&c)
 }
 
 // So many columns are sorted by a network that is written out, and cleaned at the end of a merge: with AVX-512 and AVX2
-// twice as many as there are registers. With AVX2 64, or with plain vectors 32, took a tenth longer.
+// twice as many as there are registers. With AVX2 64, or with plain vectors 32, took a tenth longer. Where every access
+// is checked, 64 would take the compiler minutes.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr int kSorted = 16, kCleaned = 16;
+#else
 constexpr int kSorted = kVectorBytes, kCleaned = 16;
+#endif
 
 // Networks exist for these numbers of columns; a block is filled up with infinite columns to the next one.
 constexpr int kNetworkSizes[] = {1,  2,  3,  4,  5,  6,  7,  8,  10, 12, 14, 16,
@@ -201,6 +206,12 @@ constexpr int network_size(int64_t n) {
   return kSorted;
 }
 
+// So many masks has the record at most: in each layer a column is in one exchange.
+constexpr int64_t most_masks(int columns) {
+  const int64_t levels = std::bit_width(static_cast<unsigned>(columns - 1));
+  return levels * (levels + 1) / 2 * (columns / 2);
+}
+
 // What follows takes masks from a record that it goes along: behind them when it is done, from the end of the record to
 // its beginning for Step::revert.
 template <class L, Step step>
@@ -212,6 +223,7 @@ typename L::Mask* next_masks(typename L::Mask*& record, int64_t count) {
 template <class L, Kind kind, int n, Step step, class Value>
 void run_in_registers(Value* columns, typename L::Mask*& record) {
   using N = Network<kind, n, kind == Kind::sort ? n : kCleaned>;
+  static_assert(kind != Kind::sort || N::size <= most_masks(n));
   typename L::Vector c[n];
   unrolled<n>([&]<int i>() { c[i] = L::load(columns + i * L::count); });
   run_exchanges<L, N, step>(c, next_masks<L, step>(record, N::size));
@@ -284,12 +296,6 @@ class ColumnSort {
 
   // Beyond, a group by itself takes no longer, or not much: 8,192 with AVX-512, 2,048 with AVX2, else 512.
   static constexpr int kLargest = 2 * kVectorBytes * kVectorBytes;
-
-  // So many masks has the record at most: in each layer a column is in one exchange.
-  static int64_t most_masks(int columns) {
-    const int64_t levels = std::bit_width(static_cast<unsigned>(columns - 1));
-    return levels * (levels + 1) / 2 * (columns / 2);
-  }
 
   // columns: what network_size() gives.
   void set(int columns) { n_ = columns; }

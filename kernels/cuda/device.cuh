@@ -203,9 +203,6 @@ __device__ inline V not_a_number() {
     return __uint_as_float(0x7fc00000u);
 }
 
-// Values are compared and weighed as float32 where that holds every value of the type, else as float64.
-inline bool is_wide(DType dtype) { return dtype == DType::float64 || dtype == DType::int32 || dtype == DType::int64; }
-
 // The calls that training makes have kernels of their own, compiled without what other baselines and types need: fewer
 // registers and less code.
 inline bool is_usual(const Call& call) {
