@@ -175,13 +175,13 @@ class BuildLibraries(build_ext):
     def build_extensions(self):
         """The kernels are compiled once, side by side, and linked into both libraries."""
         with ThreadPoolExecutor(os.cpu_count()) as self.jobs:
-            objects = self.start_kernels()
+            kernels = self.start_kernels()
             if any(extension.name == "pkpo_kernels._cuda" for extension in self.extensions):
                 self.start_cuda()  # the long and the short ones: what comes last is short
             else:
                 Path(self.get_ext_fullpath("pkpo_kernels._cuda")).unlink(missing_ok=True)  # of an earlier build
             try:
-                objects = [file for future in objects for file in future.result()]
+                objects = [file for kernel in kernels for file in kernel.result()]
             except CompileError as error:
                 print(f"pkpo_kernels: the kernels do not compile here, building without them: {error}", file=sys.stderr)
                 self.extensions.clear()

@@ -1,5 +1,5 @@
 // The vector registers of one instruction set, as far as the kernels need them. Everything here and in the headers that
-// build on it is compiled once per instruction set (see isa.h) and therefore in an unnamed namespace.
+// build on it is compiled for each instruction set (see isa.h) and therefore in an unnamed namespace.
 //
 // Arithmetic, comparison and conversion are the compiler's own vectors (GCC's and Clang's, on every architecture). Only
 // what those express badly is spelled out for AVX-512 and AVX2: masks, minimum and maximum, selection. Everything else,
@@ -24,6 +24,13 @@ constexpr int kVectorBytes = 64;
 constexpr int kVectorBytes = 32;
 #else
 constexpr int kVectorBytes = 16;
+#endif
+
+// Whether the compiler checks every access to memory: what is written out for many samples would take it minutes.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kChecked = true;
+#else
+constexpr bool kChecked = false;
 #endif
 
 template <class T, int count>

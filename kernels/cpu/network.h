@@ -184,13 +184,8 @@ inline __attribute__((always_inline)) void run_exchanges(typename L::Vector (&c)
 }
 
 // So many columns are sorted by a network that is written out, and cleaned at the end of a merge: with AVX-512 and AVX2
-// twice as many as there are registers. With AVX2 64, or with plain vectors 32, took a tenth longer. Where every access
-// is checked, 64 would take the compiler minutes.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr int kSorted = 16, kCleaned = 16;
-#else
-constexpr int kSorted = kVectorBytes, kCleaned = 16;
-#endif
+// twice as many as there are registers. With AVX2 64, or with plain vectors 32, took a tenth longer.
+constexpr int kSorted = kChecked ? 16 : kVectorBytes, kCleaned = 16;
 
 // Networks exist for these numbers of columns; a block is filled up with infinite columns to the next one.
 constexpr int kNetworkSizes[] = {1,  2,  3,  4,  5,  6,  7,  8,  10, 12, 14, 16,

@@ -23,13 +23,8 @@ class SmallRows {
  public:
   using L = Lanes<Value>;
   static constexpr int kLanes = L::count, kSmallest = 2;
-  // Half of the time that the kernels take to compile goes into these: as far as it shows, and not for minutes where
-  // every access is checked.
-#if defined(__SANITIZE_ADDRESS__)
-  static constexpr int kLargest = 8;
-#else
-  static constexpr int kLargest = sizeof(Value) == 4 && kVectorBytes >= 32 ? 32 : 16;
-#endif
+  // A third of the time that the kernels take to compile goes into these: as far as it shows.
+  static constexpr int kLargest = kChecked ? 8 : sizeof(Value) == 4 && kVectorBytes >= 32 ? 32 : 16;
 
   // kLanes rows of n samples from `rewards` to `out`. Does nothing and says so if one of them is absent or too large.
   using Transform = bool (*)(const Coefficients& c, const Value* rewards, Value* out);
