@@ -88,7 +88,7 @@ OLDEST_TRITON := build/oldest-triton
 test-triton: install $(OLDEST_TRITON)/.installed
 	$(INTERPRETED) $(BIN)/python -m pytest -n $(JOBS) --slow-every $(SLOW_EVERY) -k "not 65536 and not million and not rows_of_a_word" \
 		tests/test_transform.py tests/test_grouped.py tests/test_gradients.py tests/test_promises.py tests/test_errors.py \
-		tests/test_triton_rows.py tests/test_triton_large.py tests/test_triton_quotient.py
+		tests/test_triton_rows.py tests/test_triton_large.py tests/test_triton_quotient.py tests/test_infinite.py
 	PYTHONPATH=$(OLDEST_TRITON) $(INTERPRETED) $(BIN)/python -m pytest -n $(JOBS) --slow-every $(SLOW_EVERY) tests/test_gradients.py \
 		tests/test_triton_rows.py tests/test_triton_large.py tests/test_triton_quotient.py -W ignore::DeprecationWarning
 	PYTHONPATH=$(OLDEST_TRITON) TRITON_CACHE_DIR=build/triton-cache $(BIN)/python tests/triton_compile.py --every 31 90
@@ -156,6 +156,7 @@ $(RACES)/_cuda_on_cpu.so: $(VENV)/.requirements $(CXX_SOURCES) tests/cuda_on_cpu
 
 sanitize: install $(SANITIZED)/.built $(SANITIZED)/cuda_on_cpu/_cuda_on_cpu.so $(RACES)/_cuda_on_cpu.so
 	$(RUN_SANITIZED) $(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS)
+	$(RUN_SANITIZED) $(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS) --backend "cuda on cpu"
 	$(RUN_SANITIZED) $(BIN)/pytest -q -n $(JOBS) -p no:cacheprovider tests/test_properties.py tests/test_errors.py
 	$(RUN_SANITIZED) $(BIN)/pytest -q -n $(JOBS) -p no:cacheprovider tests/test_transform.py tests/test_grouped.py tests/test_gradients.py \
 		tests/test_promises.py -k "cuda or ragged or same_bits"

@@ -47,7 +47,7 @@ def phases():
     yield [Step("info", [python, "-m", "pkpo_kernels", "info"], 60)]
     yield [Step("benchmark", [python, "-m", "bench.gpu"], 300, ONE_COMPILER)]
     checks = [
-        tests("cuda", "gpu", "transform", "grouped", "gradients", "promises", "errors", "large_groups"),
+        tests("cuda", "gpu", "transform", "grouped", "gradients", "promises", "errors", "large_groups", "infinite"),
         tests("triton", "transform", "grouped", "gradients", "triton_rows", slow_every=11),
     ]
     sanitizer = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")

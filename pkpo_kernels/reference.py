@@ -163,8 +163,10 @@ def _apply_unbounded(group: _Sorted, form: str) -> Tensor:
     infinite = group.x.isinf()
     y = 2 * _apply(torch.where(infinite, 0.0, group.x) / 2, group, form)
     sign = _apply(torch.where(infinite, group.x.sign(), 0.0), group, form)
-    one_signed = (group.k > 1) & (form == "loo-1")  # then nothing cancels, and nothing but 0 is negligible
-    counts = sign.abs() > torch.where(one_signed, 0.0, 1e-12)
+    # Terms of M cancel only where the top one is +M, and then what rounding leaves of 0 is negligible.
+    cancels = (group.x.gather(-1, (group.n - 1).clamp(min=0)) == torch.inf) & ((group.k == 1) | (form != "loo-1"))
+    largest = 1 if form == "max_at_k" else group.k / group.n
+    counts = sign.abs() > torch.where(cancels, 1e-12 * largest, 0.0)
     return torch.where(counts, torch.copysign(torch.full_like(sign, torch.inf), sign), y)
 
 

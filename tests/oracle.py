@@ -6,13 +6,13 @@ Three levels, each checked against the one before in test_oracle.py:
 * ``linear``: the same by counting subsets, one pass over the sorted values, in fractions; linear in the values;
 * ``integers``: the same over a common denominator, for n in the tens of thousands.
 
-An absent sample is None; an infinite value is not a rational and is tested by hand.
+An absent sample is None. An infinite value is not a rational: ``unbounded`` gives what comes of it in the limit.
 """
 
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate, combinations
-from math import comb, sqrt
+from math import comb, isinf, sqrt
 
 FORMS = ("none", "loo", "loo-1", "max_at_k")
 
@@ -166,6 +166,19 @@ def transform(x, k, form):
         for i, value in zip(order, linear([x[i] for i in order], k, form)):
             y[i] = value
     return y
+
+
+def unbounded(x, k, form):
+    """Of values some of which may be infinite, c M + f for M in their place: (c, f), each as transform() gives it. The result
+    is infinite where c is not 0, with its sign, else f."""
+    order = sorted(range(len(x)), key=lambda i: x[i])
+    infinite = [(x[i] > 0) - (x[i] < 0) if isinf(x[i]) else 0 for i in order]
+    finite = [0 if isinf(x[i]) else x[i] for i in order]
+    c, f = linear(infinite, k, form), linear(finite, k, form)
+    if form == "max_at_k":
+        return c, f
+    rank = sorted(range(len(x)), key=lambda p: order[p])
+    return [c[p] for p in rank], [f[p] for p in rank]
 
 
 def advantages(x, k, form, scale):

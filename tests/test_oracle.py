@@ -20,6 +20,22 @@ def test_counting_subsets_equals_summing_over_them(form):
                 assert oracle.transform(x, k, form) == oracle.by_subsets(x, k, form), (n, k, x)
 
 
+@pytest.mark.parametrize("form", oracle.FORMS)
+def test_infinite_values_are_the_limit_of_finite_ones(form):
+    large = Fraction(10) ** 9
+    for n in range(1, 6):
+        for signs in product((-1, 0, 1), repeat=n):
+            x = [sign * float("inf") if sign else i / 4 for i, sign in enumerate(signs)]
+            of_finite = [sign * large if sign else Fraction(i, 4) for i, sign in enumerate(signs)]
+            for k in range(1, n + 1):
+                if not oracle.allowed(form, n, k):
+                    continue
+                (c, f), y = oracle.unbounded(x, k, form), oracle.by_subsets(of_finite, k, form)
+                if form == "max_at_k":
+                    c, f, y = [c], [f], [y]
+                assert [a * large + b for a, b in zip(c, f, strict=True)] == y
+
+
 def test_worked_by_hand():
     # n = 3, k = 2, rewards 0, 1, 3: the pairs' maxima are 1 (0,1), 3 (0,3), 3 (1,3).
     x = [0, 1, 3]

@@ -56,8 +56,10 @@ void scan_out_of_range(const Coefficients& c, const Sorted<Value>& x, Scratch& s
   const auto put_infinite = [&](int64_t p, double y) { infinite[p] = y; };
   scan<Sorted<Value>::kWide>(c, n, finite_part, partial, put_finite, put_finite);
   scan<Sorted<Value>::kWide>(c, n, sign, partial, put_infinite, put_infinite);
-  // A sum of terms of one sign is zero only if every term is; where terms can cancel, what rounding leaves is not.
-  const double negligible = c.has_down() ? 1e-12 : 0;
+  // Without a +M at the top a result has one term of M at most, and is zero only if that is; with one, terms can
+  // cancel, and what rounding leaves of them is not.
+  const bool cancels = c.has_down() && sign(n - 1) > 0;
+  const double negligible = cancels ? 1e-12 * std::max(std::fabs(c.top()), c.w(n - 1)) : 0;
   for (int64_t p = 0; p < n; ++p) {
     const bool counts = std::fabs(infinite[p]) > negligible;
     put(p, counts ? std::copysign(std::numeric_limits<double>::infinity(), infinite[p]) : 2 * finite[p]);

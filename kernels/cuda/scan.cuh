@@ -84,10 +84,11 @@ __device__ inline V infinite_part(V x) {
   return fabs(x) != infinity<V>() ? V(0) : x > 0 ? V(1) : V(-1);
 }
 
-// An infinite part smaller than this is what rounding left of 0: terms of one sign alone leave nothing.
+// An infinite part not larger than this is what rounding left of 0. Without a +M at the top a result has one term of M
+// at most, so that nothing cancels. `top`: the infinite part of the top value.
 template <class V>
-__device__ inline V negligible(const Shape& shape) {
-  if (!shape.has_down()) return 0;
+__device__ inline V negligible(const Shape& shape, V top) {
+  if (!shape.has_down() || !(top > 0)) return 0;
   const V largest = shape.form == Form::max_at_k ? V(1) : static_cast<V>(shape.k) / static_cast<V>(shape.n);
   return (sizeof(V) == 8 ? V(1e-12) : V(4e-7f)) * largest;
 }
@@ -163,7 +164,7 @@ __device__ inline void scan_any(const Team& team, const Coefficients<V>& c, V (&
     outside = beyond_infinite;
   }
   if (!in_parts) return;
-  const V limit = negligible<V>(c.shape);
+  const V limit = negligible(c.shape, x_top);
 #pragma unroll
   for (int i = 0; i < I; ++i) {
     if (fabs(y[i]) > limit) {

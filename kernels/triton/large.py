@@ -279,7 +279,7 @@ def weigh_large_groups(
                 y, below = scan(gap, top, w * beyond, rank, n, k, below, above, FORM, LOG_C, LOG_C)
                 if part == 1:
                     finite = tl.load(results + begin + rank, mask=rank < n, other=0).to(y.dtype)
-                    y = put_together(finite, y, is_wild, n, k, FORM)
+                    y = put_together(finite, y, top, is_wild, n, k, FORM)
                 tl.store(results + begin + rank, y.to(tl.float64), mask=rank < n)
             tl.debug_barrier()
         if OP == MAXIMUM:

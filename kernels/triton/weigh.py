@@ -165,17 +165,18 @@ def too_large(x):
 
 
 @triton.jit
-def negligible(x, n, k, FORM: tl.constexpr):
-    """An infinite part not larger than this is what rounding left of 0: terms of one sign alone leave nothing."""
+def negligible(top, n, k, FORM: tl.constexpr):
+    """An infinite part not larger than this is what rounding left of 0. Without a +M at the top a result has one term of
+    M at most, so that nothing cancels. ``top``: the infinite part of the top value."""
     least = 1e-12
-    if x.dtype == tl.float32:
+    if top.dtype == tl.float32:
         least = 4e-7
     largest = quotient(k.to(tl.float64), tl.maximum(n, 1).to(tl.float64))
     if FORM == MAX_AT_K:
         largest = largest * 0 + 1
     if FORM == LOO_1:
         largest = tl.where(k == 1, largest, 0.0)
-    return (largest * least).to(x.dtype)
+    return tl.where(top > 0, largest * least, 0.0).to(top.dtype)
 
 
 @triton.jit
@@ -191,9 +192,9 @@ def infinite_part(x):
 
 
 @triton.jit
-def put_together(finite, infinite, is_wild, n, k, FORM: tl.constexpr):
+def put_together(finite, infinite, top, is_wild, n, k, FORM: tl.constexpr):
     """Infinite rewards act as the limit of ever larger finite ones: the result is infinite where they count."""
-    limit = negligible(finite, n, k, FORM)
+    limit = negligible(top, n, k, FORM)
     y = tl.where(is_wild, finite * 4, finite)
     unbounded = tl.where(infinite < 0, float("-inf"), float("inf")).to(finite.dtype)
     return tl.where(is_wild & (tl.abs(infinite) > limit), unbounded, y)
@@ -229,8 +230,9 @@ def weigh(x, w, rank, n, k, FORM: tl.constexpr, log_n: tl.constexpr, dims: tl.co
     if any_of(is_wild):
         sign = infinite_part(x)
         gap = sign - previous(sign, rank, log_n, dims)
-        infinite, _ = scan(gap, infinite_part(x_top), w, rank, n, k, nothing, nothing, FORM, log_n, dims)
-        y = put_together(y, infinite, is_wild, n, k, FORM)
+        top = infinite_part(x_top)
+        infinite, _ = scan(gap, top, w, rank, n, k, nothing, nothing, FORM, log_n, dims)
+        y = put_together(y, infinite, top, is_wild, n, k, FORM)
     # Equal rewards get the result of the first of them: sums along the tree differ in their rounding from rank to rank.
     if any_of(tied & (rank < n)):
         y = share_among_equal(y, x, log_n, dims)
