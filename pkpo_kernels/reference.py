@@ -146,11 +146,16 @@ def _gap(x: Tensor, n: Tensor) -> Tensor:
     return torch.where((q >= 1) & (q < n), x - _shift_up(x), 0.0)
 
 
+def _highest(x: Tensor, n: Tensor) -> Tensor:
+    """x[n-1]; of no sample any."""
+    return x.gather(-1, (n - 1).clamp(min=0))
+
+
 def _apply(values: Tensor, group: _Sorted, form: str) -> Tensor:
     """y by rank. Linear in the values, whose order is the group's."""
     top, up, down = _coefficients(group, form)
     d = _gap(values, group.n)
-    highest = values.gather(-1, (group.n - 1).clamp(min=0))
+    highest = _highest(values, group.n)
     # A coefficient of an impossible k is infinite or NaN; its group is answered with 0 in the end.
     below = _cumsum(torch.where(d == 0, 0.0, up * d))
     above = _shift_down(_reverse_cumsum(torch.where(d == 0, 0.0, down * d)))
@@ -163,8 +168,10 @@ def _apply_unbounded(group: _Sorted, form: str) -> Tensor:
     infinite = group.x.isinf()
     y = 2 * _apply(torch.where(infinite, 0.0, group.x) / 2, group, form)
     sign = _apply(torch.where(infinite, group.x.sign(), 0.0), group, form)
-    # Terms of M cancel only where the top one is +M, and then what rounding leaves of 0 is negligible.
-    cancels = (group.x.gather(-1, (group.n - 1).clamp(min=0)) == torch.inf) & ((group.k == 1) | (form != "loo-1"))
+    # Terms of M cancel only where the top one is +M, and not where all are of one sign; then what rounding leaves of 0 is
+    # negligible.
+    one_signed = (group.k > 1) & (form == "loo-1")
+    cancels = (_highest(group.x, group.n) == torch.inf) & ~one_signed
     largest = 1 if form == "max_at_k" else group.k / group.n
     counts = sign.abs() > torch.where(cancels, 1e-12 * largest, 0.0)
     return torch.where(counts, torch.copysign(torch.full_like(sign, torch.inf), sign), y)

@@ -113,28 +113,30 @@ class Fuzzer:
                         stack.enter_context(context())
             yield
 
-    def check(self, name, x, *args, **keywords):
-        """The op, its gradient and the reference."""
-
-        def compare(name, *tensors, scale=0.0):
-            plain = getattr(reference, name + ("_grouped" if len(args) == 2 else ""))
-            expected, wrong = outcome(plain, *tensors, x, *args, **keywords)
-            y, error = outcome(getattr(self.ops, name), *tensors, x, *args, **keywords)
-            contents_alone = not self.ops.checks_contents and any(isinstance(value, torch.Tensor) for value in args)
-            if error or (wrong and not contents_alone):
-                assert error and wrong, f"{name}: {error}; the reference: {wrong}"
-                raise error
-            if wrong:
-                return y  # anything, but read from where there is something
-            if not tensors:
+    def compare(self, op, plain, x, *args, grad=None, scale=0.0, **keywords):
+        """The op with the reference: its result, or its error raised."""
+        grads = () if grad is None else (grad,)
+        expected, wrong = outcome(plain, *grads, x, *args, **keywords)
+        y, error = outcome(op, *grads, x, *args, **keywords)
+        contents_alone = not self.ops.checks_contents and any(isinstance(value, torch.Tensor) for value in args)
+        if error or (wrong and not contents_alone):
+            assert error and wrong, f"{op}: {error}; the reference: {wrong}"
+            raise error
+        if not wrong:  # else anything, but read from where there is something
+            if grad is None:
                 expected = but_for_tiny_weights(y, expected, plain, x, *args, **keywords)
             same(y, expected, scale)
-            return y
+        return y
 
-        y = compare(name, scale=largest(x) if name == "max_at_k" else 0.0)
+    def check(self, name, x, *args, **keywords):
+        """The op and its gradient."""
+        backward, grouped = f"{name}_backward", "_grouped" if len(args) == 2 else ""
+        scale = largest(x) if name == "max_at_k" else 0.0
+        y = self.compare(getattr(self.ops, name), getattr(reference, name + grouped), x, *args, scale=scale, **keywords)
         if x.dtype.is_floating_point:
             grad = self.laid_out(torch.randn(y.shape, generator=self.generator).to(x.dtype))
-            compare(f"{name}_backward", grad, scale=float(grad.abs().sum()))
+            op, plain = getattr(self.ops, backward), getattr(reference, backward + grouped)
+            self.compare(op, plain, x, *args, grad=grad, scale=float(grad.abs().sum()), **keywords)
 
     def either(self, x, *args):
         if self.random.random() < 0.6:
@@ -149,9 +151,8 @@ class Fuzzer:
 
     def shape(self):
         size = self.size()
-        return [self.random.choice((0, 1, 2, 3, 7)) for _ in range(self.random.randint(0, 3 if size <= 300 else 1))] + [
-            size
-        ]
+        others = self.random.randint(0, 3 if size <= 300 else 1)
+        return [self.random.choice((0, 1, 2, 3, 7)) for _ in range(others)] + [size]
 
     def dense(self):
         shape = self.shape()
@@ -176,13 +177,12 @@ class Fuzzer:
         shape = self.shape()
         x, ks = self.values(*shape), [self.k(shape[-1]) for _ in range(self.random.randint(1, 4))]
         if self.random.random() < 0.5:
-            args, plain = (x, ks), reference.max_at_k_curve
+            self.compare(self.ops.max_at_k, reference.max_at_k_curve, x, ks, scale=largest(x))
         else:
             offsets, total = self.offsets()
             x, offsets = self.values(total), self.index(offsets)
-            args, plain = (x, offsets, ks), reference.max_at_k_curve_grouped
-        y = self.ops.max_at_k(*args)
-        same(y, but_for_tiny_weights(y, plain(*args), plain, *args), largest(x))
+            plain = reference.max_at_k_curve_grouped
+            self.compare(self.ops.max_at_k, plain, x, offsets, ks, scale=largest(x))
 
     def arrays(self):
         """The NumPy module on any strides, negative ones too, and into any; beside the op."""
@@ -225,7 +225,7 @@ def outcome(function, *args, **keywords):
 def but_for_tiny_weights(y, expected, plain, x, *args, **keywords):
     """An infinite reward whose weight, or what it is formed from, is below the smallest normal number may count nothing:
     there, y."""
-    if not x.is_floating_point():
+    if not x.isinf().any():
         return expected
     weights = plain(torch.where(x.isfinite(), 0.0, x.clamp(-1, 1)).double(), *args, **keywords)
     tiny = torch.finfo(torch.promote_types(x.dtype, torch.float32)).tiny
